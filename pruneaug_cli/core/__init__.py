@@ -26,8 +26,8 @@ __all__ = [
     "Option",
     "Plan",
     "keep_best",
-    "parse_geometry",
     "pareto_front",
+    "parse_geometry",
     "removed_blocks",
     "undominated",
 ]

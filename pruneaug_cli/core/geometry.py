@@ -10,7 +10,7 @@ Padding is symmetric. Two layers with equal geometry share their measurements.
 """
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 from pruneaug_cli.core.shapes import MatrixShape
 

@@ -37,7 +37,7 @@ History: 1: first version.
 """
 
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Generic, TypeVar, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +69,8 @@ VERSION = 1
 HEADER, INPUT, WEIGHT, INSTRUCTION = 5, 4, 7, 16  # integers per record
 _PARAMETERS = 10
 
+Scalar = TypeVar("Scalar", np.float32, np.uint8)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedRegion:
@@ -79,23 +81,23 @@ class EncodedRegion:
     masks: npt.NDArray[np.uint8]
 
 
-class _Blob:
+class _Blob(Generic[Scalar]):
     """Arrays laid one behind the other; ``add`` returns where each starts."""
 
-    def __init__(self, dtype: type[np.float32] | type[np.uint8]) -> None:
-        self._parts: list[npt.NDArray[np.float32] | npt.NDArray[np.uint8]] = []
+    def __init__(self, dtype: type[Scalar]) -> None:
+        self._parts: list[npt.NDArray[Scalar]] = []
         self._size = 0
-        self._dtype = dtype
+        self._dtype: type[Scalar] = dtype
 
-    def add(self, part: npt.NDArray[np.float32] | npt.NDArray[np.uint8]) -> int:
+    def add(self, part: npt.NDArray[Scalar]) -> int:
         start = self._size
         self._parts.append(part.reshape(-1))
         self._size += part.size
         return start
 
-    def join(self) -> npt.NDArray[np.float32] | npt.NDArray[np.uint8]:
-        parts = self._parts if self._size else [np.zeros(1, self._dtype)]
-        return np.concatenate(parts).astype(self._dtype, copy=False)
+    def join(self) -> npt.NDArray[Scalar]:
+        empty: npt.NDArray[Scalar] = np.zeros(1, self._dtype)
+        return np.concatenate(self._parts) if self._size else empty
 
 
 def encode(program: RegionProgram) -> EncodedRegion:
@@ -113,7 +115,7 @@ def encode(program: RegionProgram) -> EncodedRegion:
         integers += record
     for instruction in program.instructions:
         integers += _encode_instruction(instruction, biases)
-    return EncodedRegion(tuple(integers), values.join(), masks.join())  # type: ignore[arg-type]  # each blob has its own dtype
+    return EncodedRegion(tuple(integers), values.join(), masks.join())
 
 
 def _encode_shape(shape: ValueShape) -> list[int]:
@@ -126,7 +128,7 @@ def _encode_shape(shape: ValueShape) -> list[int]:
             assert_never(shape)
 
 
-def _encode_weight(weight: Weight, values: _Blob, masks: _Blob) -> list[int]:
+def _encode_weight(weight: Weight, values: _Blob[np.float32], masks: _Blob[np.uint8]) -> list[int]:
     shape, matrix = weight.shape, weight.matrix
     if not isinstance(matrix, BsrMatrix):
         return [shape.rows, shape.cols, 0, 0, 0, values.add(matrix), -1]

@@ -167,8 +167,10 @@ class Flatten:
 
 @dataclass(frozen=True, slots=True)
 class Subsample:
-    """Every ``stride``-th row and column, starting at the first, between ``before`` and ``after``
-    channels of zeros: the parameter-free shortcut ("option A") of CIFAR ResNets."""
+    """Every ``stride``-th row and column, between ``before`` and ``after`` channels of zeros.
+
+    The parameter-free shortcut ("option A") of CIFAR ResNets. The first row and column stay.
+    """
 
     source: int
     stride: Pair
