@@ -1,0 +1,370 @@
+"""What each use case is asked, and what it answers: frozen values, no torch, no files opened.
+
+In a request ``None`` means "not said": the recipe decides, or the default of the use case.
+Seconds, bytes and fractions throughout; text is parsed before a request is made, units are
+converted after a result is rendered.
+
+Every result has ``to_json()``, which returns the document that ``--json`` prints. Documents carry
+``schema_version`` (:data:`SCHEMA_VERSION`). History:
+
+    1: first version.
+
+The document of a run (``result.json``; also what ``search``, ``finetune``, ``export``, ``run`` and
+``report`` print) grows step by step; a key is absent until its step has run::
+
+    schema_version, task, platform, seed, checkpoint, higher_is_better
+    goal                 {max_drop, target_latency_s, target_speedup}            null: not set
+    dense, sparse        {metric, test_metric, latency_s, size_bytes, spread}    each when known
+    predicted_latency_s  of the chosen plan;  predicted_dense_latency_s  of the dense one
+    speedup              measured: dense / sparse
+    plan                 {layer: {block, sparsity} or "dense"}
+    layers               [{name, geometry, uses, dense_latency_s, latency_s, harm, runner_up}]:
+                         in the model's order; runner_up {block, sparsity, latency_s, harm} or null
+    skipped              [{name, kind, reason}]: layers with weights that stay dense
+    search               {strategy, chosen, front, uniform, trials}: chosen a trial's number, front
+                         numbers, uniform the best uniform plan's number or null, trials [{number,
+                         origin, predicted_latency_s, metric, seconds}]
+    trials               how many were evaluated
+    finetune             {epochs, metric_before, metric_after}
+    export               {max_abs_diff_library, max_abs_diff_stock, tolerance, sparsity {layer: s}}
+    bench                {threads, repeats, max_abs_diff, stock_latency_s}
+    files                {name: path relative to the run}: dense, sparse, library, checkpoint, plan
+    seconds              {step: s}
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+SCHEMA_VERSION = 1
+
+Document = dict[str, Any]
+Status = Literal["ok", "missing", "failed"]
+
+
+# --- requests -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileRequest:
+    """Time the kernels for the layers of ``task``, or for the geometries listed in ``shapes``.
+
+    Attributes:
+        platform: the name the profile gets.
+        task: address of a task; or ``None`` when ``shapes`` is given.
+        shapes: file with one geometry per line (``core/geometry.py``).
+        backend: which kernels.
+        threads: threads of the ONNX Runtime session.
+        out: file to write; ``None``: ``platforms/PLATFORM.json`` in the current folder.
+        budget_s: how long to measure.
+        blocks: block shapes such as ``8x1``; ``None``: the defaults of profiling.
+        sparsities: fractions of blocks removed; ``None``: the defaults of profiling.
+        seed: of the random masks.
+    """
+
+    platform: str
+    task: str | None = None
+    shapes: Path | None = None
+    backend: str = "native"
+    threads: int = 1
+    out: Path | None = None
+    budget_s: float = 60.0
+    blocks: tuple[str, ...] | None = None
+    sparsities: tuple[float, ...] | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformsListRequest:
+    """List the profiles that can be found."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformsShowRequest:
+    """Show one profile, by name or path."""
+
+    platform: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """Search a plan; what is ``None`` comes from the recipe (see :meth:`overrides`)."""
+
+    checkpoint: Path | None = None
+    task: str | None = None
+    platform: str | None = None
+    recipe: Path | None = None
+    settings: tuple[str, ...] = ()
+    max_drop: float | None = None
+    target_latency_s: float | None = None
+    target_speedup: float | None = None
+    strategy: str | None = None
+    trials: int | None = None
+    timeout_s: float | None = None
+    workers: int | None = None
+    seed: int | None = None
+    storage: str | None = None
+    run_dir: Path | None = None
+    dry_run: bool = False
+    trust_checkpoint: bool = False
+
+    def overrides(self) -> Mapping[str, object]:
+        """Recipe keys this request sets, dotted: ``{"goal.max_drop": 0.01}``; seconds as numbers."""
+        return {key: value for key, value in self._settings().items() if value is not None}
+
+    def _settings(self) -> Mapping[str, object]:
+        return {
+            "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
+            "task": self.task,
+            "platform": self.platform,
+            "seed": self.seed,
+            "goal.max_drop": self.max_drop,
+            "goal.target_latency": self.target_latency_s,
+            "goal.target_speedup": self.target_speedup,
+            "search.strategy": self.strategy,
+            "search.trials": self.trials,
+            "search.timeout": self.timeout_s,
+            "search.workers": self.workers,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneRequest:
+    """Train the plan of a run; ``settings`` are ``finetune.key=value`` overrides."""
+
+    run_dir: Path
+    settings: tuple[str, ...] = ()
+    trust_checkpoint: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """Write and verify the ONNX files of a run; ``out`` defaults to ``RUN/model.onnx``."""
+
+    run_dir: Path
+    out: Path | None = None
+    trust_checkpoint: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BenchRequest:
+    """Time two ONNX files side by side; ``library`` ``None``: the one beside ``sparse``, if any."""
+
+    sparse: Path
+    dense: Path
+    threads: int = 1
+    seconds: float = 5.0
+    library: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """The whole way as a recipe says: profile, search, fine-tune, export, bench, report."""
+
+    recipe: Path
+    settings: tuple[str, ...] = ()
+    run_dir: Path | None = None
+    storage: str | None = None
+    trust_checkpoint: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRequest:
+    """Read the result of a run and write its HTML report."""
+
+    run_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorRequest:
+    """Find out what this machine can do."""
+
+
+# --- results --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformSummary:
+    """One profile in a line; ``date`` as ISO 8601, ``repeat_error`` as a fraction."""
+
+    name: str
+    path: Path
+    backend: str
+    threads: int
+    cpu: str
+    date: str
+    measurements: int
+    repeat_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class BreakEven:
+    """Where blocks of one shape start to pay on one geometry.
+
+    Attributes:
+        geometry: the layer, as one line.
+        block: the block shape.
+        dense_latency_s: our kernels, nothing removed.
+        peer_latency_s: ONNX Runtime's own dense layer; ``None`` when it was not measured.
+        break_even: the lowest sparsity that beats the faster of the two; ``None`` when none does.
+        best_sparsity: the highest sparsity measured.
+        best_speedup: the faster dense time over the time at ``best_sparsity``.
+    """
+
+    geometry: str
+    block: str
+    dense_latency_s: float
+    peer_latency_s: float | None
+    break_even: float | None
+    best_sparsity: float
+    best_speedup: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformsResult:
+    """The profiles that were found."""
+
+    platforms: tuple[PlatformSummary, ...]
+
+    def to_json(self) -> Document:
+        """``{schema_version, platforms}``."""
+        return _document(self)
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformResult:
+    """One profile, looked at: what ``profile`` and ``platforms show`` answer."""
+
+    platform: PlatformSummary
+    break_even: tuple[BreakEven, ...]
+    seconds: float | None = None
+
+    def to_json(self) -> Document:
+        """``{schema_version, platform, break_even, seconds}``; ``seconds`` null when not timed now."""
+        return _document(self)
+
+
+@dataclass(frozen=True, slots=True)
+class PreflightResult:
+    """What a search could reach, before anything is spent (``search --dry-run``).
+
+    Attributes:
+        layers: how many are prunable.
+        skipped: ``{name: reason}`` of the layers that stay dense.
+        baseline_latency_s: the dense model in ONNX Runtime: what speed-ups are measured against.
+        dense_latency_s: the plan that prunes nothing, in our kernels.
+        min_latency_s: the fastest plan there is.
+        rest_s: the part of every plan that no choice changes.
+        max_speedup: ``baseline_latency_s / min_latency_s``.
+        space_before: number of plans before cuts, as a power of ten.
+        space_after: the same after cuts.
+        target_latency_s: what the goal asks for, converted from a speed-up where need be.
+        satisfiable: whether the target can be reached; ``None`` without a target.
+    """
+
+    task: str
+    platform: str
+    layers: int
+    skipped: Mapping[str, str] = field(hash=False)
+    baseline_latency_s: float
+    dense_latency_s: float
+    min_latency_s: float
+    rest_s: float
+    max_speedup: float
+    space_before: float
+    space_after: float
+    target_latency_s: float | None
+    satisfiable: bool | None
+
+    def to_json(self) -> Document:
+        """All fields, with ``schema_version``."""
+        return _document(self)
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """Where a run stands.
+
+    Attributes:
+        run_dir: its folder.
+        document: the content of its ``result.json`` (see the head of this module).
+        report: the HTML report, when one was written.
+    """
+
+    run_dir: Path
+    document: Document = field(hash=False)
+    report: Path | None = None
+
+    def to_json(self) -> Document:
+        """The document of the run, with ``run`` (its folder) and ``report`` (``null`` without)."""
+        return {
+            **self.document,
+            "run": str(self.run_dir),
+            "report": None if self.report is None else str(self.report),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BenchModel:
+    """How one model did; ``spread`` is the inter-quartile range over the median."""
+
+    path: Path
+    latency_s: float
+    spread: float
+    threads: int
+    library: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """Models timed side by side: the sparse one first; ``speedup`` is dense over sparse."""
+
+    models: tuple[BenchModel, ...]
+    speedup: float
+    max_abs_diff: float
+
+    def to_json(self) -> Document:
+        """``{schema_version, models, speedup, max_abs_diff}``."""
+        return _document(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing the doctor looked at: what was found, and what to do when it is not well."""
+
+    name: str
+    status: Status
+    found: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorResult:
+    """Everything the doctor looked at."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing failed; a missing extra is no illness."""
+        return all(check.status != "failed" for check in self.checks)
+
+    def to_json(self) -> Document:
+        """``{schema_version, checks}``."""
+        return _document(self)
+
+
+def _document(result: Any) -> Document:  # noqa: ANN401 - any result
+    return {"schema_version": SCHEMA_VERSION, **_plain(result)}
+
+
+def _plain(value: object) -> Any:  # noqa: ANN401 - JSON
+    """Turn frozen results into what ``json`` can write."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
