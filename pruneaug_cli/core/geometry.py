@@ -136,7 +136,7 @@ def parse_geometry(line: str) -> Geometry:
         >>> parse_geometry("conv 64 3 7 7 224 224 2 3").output
         (112, 112)
     """
-    op, *words = line.split()
+    op, *words = line.split() or [""]
     try:
         if op == "linear":
             return _parse_linear(words)

@@ -1,0 +1,57 @@
+"""The house as drawn: imports, sizes, start-up, the README's map."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "pruneaug_cli"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+SOURCES = sorted((PACKAGE / "kernels" / "native" / "src").glob("*.[ch]"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_modules_and_functions_stay_short(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < 60, node.name
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.name)
+def test_c_files_stay_short(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) <= 500
+
+
+def _loaded_by(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys; print(*sorted(m.split('.')[0] for m in sys.modules))"
+    result = subprocess.run(  # noqa: S603 - our own interpreter and code
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return set(result.stdout.split("\n")[-2].split())
+
+
+@pytest.mark.parametrize("statement", ["import pruneaug_cli", "import pruneaug_cli.cli"])
+def test_starting_loads_nothing_heavy(statement: str) -> None:
+    loaded = _loaded_by(statement)
+    assert loaded.isdisjoint({"torch", "numpy", "onnx", "onnxruntime", "optuna", "pandas", "scipy"})
+
+
+def test_the_map_names_every_room() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    rooms = {p.name for p in PACKAGE.iterdir() if p.is_dir() and p.name != "__pycache__"}
+    named = set(re.findall(r"^\| `pruneaug_cli/(\w+)/` \|", readme, flags=re.MULTILINE))
+    assert named == rooms
+
+
+def test_the_library_reads_no_environment_on_import() -> None:
+    for path in MODULES:
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.Assign | ast.AnnAssign):
+                assert "environ" not in ast.dump(node), path
