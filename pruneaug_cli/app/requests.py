@@ -110,7 +110,7 @@ class SearchRequest:
     trust_checkpoint: bool = False
 
     def overrides(self) -> Mapping[str, object]:
-        """Recipe keys this request sets, dotted: ``{"goal.max_drop": 0.01}``; seconds as numbers."""
+        """Recipe keys this request sets: ``{"goal.max_drop": 0.01}``; durations in seconds."""
         return {key: value for key, value in self._settings().items() if value is not None}
 
     def _settings(self) -> Mapping[str, object]:
@@ -241,7 +241,7 @@ class PlatformResult:
     seconds: float | None = None
 
     def to_json(self) -> Document:
-        """``{schema_version, platform, break_even, seconds}``; ``seconds`` null when not timed now."""
+        """``{schema_version, platform, break_even, seconds}``; ``seconds``: of measuring now."""
         return _document(self)
 
 
@@ -355,11 +355,11 @@ class DoctorResult:
         return _document(self)
 
 
-def _document(result: Any) -> Document:  # noqa: ANN401 - any result
+def _document(result: Any) -> Document:
     return {"schema_version": SCHEMA_VERSION, **_plain(result)}
 
 
-def _plain(value: object) -> Any:  # noqa: ANN401 - JSON
+def _plain(value: object) -> Any:
     """Turn frozen results into what ``json`` can write."""
     if is_dataclass(value) and not isinstance(value, type):
         return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}

@@ -1,0 +1,172 @@
+"""Recipes: the settings of a run in one YAML file, checked before anything is spent.
+
+A recipe is data: unknown keys, values out of range and durations without a unit are refused with
+their place. ``recipes/schema.json`` is :func:`json_schema`, for editors. What a run really used is
+written to ``runs/NAME/recipe.yaml`` by :func:`dump_recipe`, with every default spelled out; reading
+it back gives the same recipe.
+
+Paths in a recipe are relative to the current folder. Schema history (``schema_version``):
+
+    1: first version.
+"""
+
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
+
+from pruneaug_cli.app.durations import format_duration, parse_duration
+from pruneaug_cli.app.layer_rules import Blocks, LayerRules, Sparsity, as_tuple
+from pruneaug_cli.errors import UsageError
+
+
+def _parse_seconds(value: object) -> float:
+    if not isinstance(value, str):
+        raise ValueError(f"expected a duration with its unit such as 2ms or 60s, got {value!r}")
+    return parse_duration(value)
+
+
+Seconds = Annotated[
+    float,
+    BeforeValidator(_parse_seconds),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ ?(us|ms|s|min|h)$"}),
+]
+Sparsities = Annotated[
+    tuple[Annotated[Sparsity, Field(gt=0.0)], ...],
+    BeforeValidator(as_tuple),
+    Field(min_length=1),
+]
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, strict about types, closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Goal(Section):
+    """What the result must satisfy; at most one latency target."""
+
+    max_drop: NonNegative | None = Field(
+        default=0.01, description="largest loss of the task's metric; null: no floor"
+    )
+    target_latency_s: Seconds | None = Field(
+        default=None, alias="target_latency", description="of the whole model, such as 2ms"
+    )
+    target_speedup: Annotated[float, Field(gt=1.0, allow_inf_nan=False)] | None = Field(
+        default=None, description="dense ONNX Runtime latency over ours, such as 3"
+    )
+
+    @model_validator(mode="after")
+    def _has_one_target(self) -> Self:
+        if self.target_latency_s is not None and self.target_speedup is not None:
+            raise ValueError("target_latency and target_speedup exclude each other")
+        return self
+
+
+class ProfileSettings(Section):
+    """How to measure the platform, when it has to be measured."""
+
+    backend: str = Field(default="native", description="which kernels")
+    threads: Count = Field(default=1, description="threads of ONNX Runtime")
+    budget_s: Seconds = Field(default=60.0, alias="budget", description="time to spend")
+    blocks: Blocks | None = Field(
+        default=None, description="null: what profiling measures by default"
+    )
+    sparsities: Sparsities | None = Field(default=None, description="null: the default grid")
+
+
+class SearchSettings(Section):
+    """How the plan is chosen."""
+
+    strategy: str = Field(default="knapsack", description="knapsack, tpe, random or uniform")
+    trials: Count = Field(default=40, description="plans to evaluate")
+    timeout_s: Seconds | None = Field(default=None, alias="timeout", description="null: no limit")
+    workers: Count = Field(default=1, description="processes that build the layer database")
+    criterion: str = Field(
+        default="hessian-diagonal", description="magnitude, taylor or hessian-diagonal"
+    )
+    blocks: Blocks | None = Field(default=None, description="null: all blocks of the profile")
+    sparsities: Sparsities | None = Field(
+        default=None, description="null: all sparsities of the profile"
+    )
+    rounds: Count = Field(default=6, description="prune-and-reconstruct rounds per layer")
+    ridge: Positive = Field(default=0.01, description="added to the diagonal, relative to its mean")
+    evidence_batches: Count | None = Field(
+        default=None, description="null: all calibration batches"
+    )
+
+
+class FinetuneSection(Section):
+    """Recovery training of the chosen plan; the fields of ``training.FinetuneSettings``."""
+
+    epochs: Annotated[int, Field(ge=0)] = Field(
+        default=8, description="masked epochs; 0: no training"
+    )
+
+
+class BenchSettings(Section):
+    """How the final comparison is timed."""
+
+    threads: Count | None = Field(default=None, description="null: those of the platform")
+    budget_s: Seconds = Field(default=5.0, alias="budget", description="time to spend")
+
+
+class Recipe(Section):
+    """Everything a run needs to know. ``task`` and ``platform`` may come from the command line."""
+
+    schema_version: Literal[1] = 1
+    task: str | None = Field(
+        default=None, description="path/task.py, package.module or builtin:NAME"
+    )
+    checkpoint: str | None = Field(
+        default=None, description="trained weights; null: those of a built-in"
+    )
+    platform: str | None = Field(default=None, description="name or path of a profile")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    goal: Goal = Goal()
+    profile: ProfileSettings = ProfileSettings()
+    search: SearchSettings = SearchSettings()
+    finetune: FinetuneSection = FinetuneSection()
+    bench: BenchSettings = BenchSettings()
+    layers: LayerRules = LayerRules()
+
+    def require(self, key: Literal["task", "platform"]) -> str:
+        """Return ``task`` or ``platform``.
+
+        Raises:
+            UsageError: neither the recipe nor an option says it.
+        """
+        value = self.task if key == "task" else self.platform
+        if value is None:
+            raise UsageError(
+                f"no {key} is given",
+                hint=f"add --{key} {key.upper()}, or '{key}: …' to the recipe",
+            )
+        return value
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Write a recipe as YAML with every default spelled out; the same text for the same recipe."""
+    document = recipe.model_dump(mode="json", by_alias=True)
+    document["layers"] = recipe.layers.model_dump(mode="json", exclude_none=True)
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
+
+def json_schema() -> dict[str, object]:
+    """The JSON Schema (draft 2020-12) of a recipe file."""
+    schema = Recipe.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
