@@ -1,0 +1,218 @@
+"""One folder holds all of a run; this module is the authority for what lies where in it.
+
+::
+
+    recipe.yaml              the settings, fully resolved
+    network.json             what the graph costs besides its layers, measured on this machine
+    evidence/  database/     inputs' second moments; reconstructed weights of every option
+    study.db                 the Optuna study
+    plan.json                one choice per layer, its predicted price
+    pruned.safetensors       the weights after the search, before any training
+    finetune.pt              where training stands
+    checkpoint.safetensors   the weights after training
+    model.onnx  model.dense.onnx   the export, and its peer
+    result.json  report.html
+
+Every file is written atomically; a step that finds one missing says which command makes it.
+
+Plan schema history (``schema_version``):
+    1: first version.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pruneaug_cli import files
+from pruneaug_cli.app.requests import SCHEMA_VERSION, Document
+from pruneaug_cli.core import Plan
+from pruneaug_cli.errors import PlanError, RunError
+
+PLAN_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPlan:
+    """A plan with what it was searched for.
+
+    Attributes:
+        plan: one choice per layer.
+        predicted_latency_s: price of the whole model under the plan.
+        checkpoint: digest of the dense weights.
+        profile: digest of the profile that priced it.
+    """
+
+    plan: Plan
+    predicted_latency_s: float
+    checkpoint: str
+    profile: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """A run's folder and the paths in it."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def network(self) -> Path:
+        """The calibration of this network on this machine."""
+        return self.path / "network.json"
+
+    @property
+    def evidence(self) -> Path:
+        """Folder of the evidence."""
+        return self.path / "evidence"
+
+    @property
+    def database(self) -> Path:
+        """Folder of the layer database."""
+        return self.path / "database"
+
+    @property
+    def study(self) -> Path:
+        """The Optuna study, when no other storage is given."""
+        return self.path / "study.db"
+
+    @property
+    def plan(self) -> Path:
+        """The chosen plan."""
+        return self.path / "plan.json"
+
+    @property
+    def pruned(self) -> Path:
+        """Weights after the search."""
+        return self.path / "pruned.safetensors"
+
+    @property
+    def training_state(self) -> Path:
+        """Where an interrupted training goes on."""
+        return self.path / "finetune.pt"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Weights after training."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def model(self) -> Path:
+        """The block-sparse ONNX file."""
+        return self.path / "model.onnx"
+
+    @property
+    def dense_model(self) -> Path:
+        """The dense ONNX file: the peer."""
+        return self.path / "model.dense.onnx"
+
+    @property
+    def result(self) -> Path:
+        """The result of all steps so far."""
+        return self.path / "result.json"
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.path / "report.html"
+
+    def require(self, path: Path, *, made_by: str) -> Path:
+        """Return ``path`` when it exists.
+
+        Raises:
+            RunError: it does not; ``made_by`` is the command in the hint.
+        """
+        if not self.path.is_dir():
+            raise RunError(f"{self.path}: no such run", hint=f"make one with: {made_by}")
+        if not path.exists():
+            raise RunError(f"{self.path}: has no {path.name} yet", hint=f"make it with: {made_by}")
+        return path
+
+    def weights(self) -> Path:
+        """The newest weights: trained if there are any, else as pruned by the search.
+
+        Raises:
+            RunError: the search has not finished.
+        """
+        if self.checkpoint.exists():
+            return self.checkpoint
+        return self.require(self.pruned, made_by="pruneaug search CHECKPOINT --run DIR")
+
+    def read_result(self) -> Document:
+        """Everything known so far; only the version when nothing is."""
+        if not self.result.exists():
+            return {"schema_version": SCHEMA_VERSION}
+        return files.read_json(
+            self.result, kind="result", version=SCHEMA_VERSION, error=RunError,
+            hint="run the steps again with this version of pruneaug, in another folder",
+        )  # fmt: skip
+
+    def update_result(
+        self, news: Mapping[str, Any], *, step: str, seconds: float, drop: tuple[str, ...] = ()
+    ) -> Document:
+        """Merge what a step found into the result, and forget what it made stale.
+
+        Args:
+            news: top-level keys; objects are merged one level deep.
+            step: the key under ``seconds``.
+            seconds: how long the step took.
+            drop: dotted keys that no longer hold (``"export"``, ``"sparse.latency_s"``).
+        """
+        document = self.read_result()
+        for key in drop:
+            _forget(document, key)
+        for key, value in {**news, "seconds": {step: seconds}}.items():
+            old = document.get(key)
+            merge = isinstance(old, dict) and isinstance(value, Mapping) and key in _MERGED
+            document[key] = {**old, **value} if merge and isinstance(old, dict) else value
+        files.write_json(self.result, document)
+        return document
+
+    def write_plan(self, stored: StoredPlan) -> None:
+        """Write ``plan.json``."""
+        files.write_json(
+            self.plan,
+            {
+                "schema_version": PLAN_VERSION,
+                "layers": stored.plan.to_json(),
+                "predicted_latency_s": stored.predicted_latency_s,
+                "checkpoint": stored.checkpoint,
+                "profile": stored.profile,
+            },
+        )
+
+    def read_plan(self) -> StoredPlan:
+        """Read ``plan.json``.
+
+        Raises:
+            RunError: there is none yet.
+            PlanError: it is malformed or of another version.
+        """
+        path = self.require(self.plan, made_by="pruneaug search CHECKPOINT --run DIR")
+        document = files.read_json(path, kind="plan", version=PLAN_VERSION, error=PlanError)
+        try:
+            return StoredPlan(
+                Plan.from_json(document["layers"]),
+                float(document["predicted_latency_s"]),
+                str(document["checkpoint"]),
+                str(document["profile"]),
+            )
+        except KeyError as error:
+            raise PlanError(f"{path}: missing {error.args[0]!r}") from error
+        except (TypeError, ValueError) as error:
+            raise PlanError(f"{path}: {error}") from error
+
+
+_MERGED = frozenset({"dense", "sparse", "seconds", "files"})
+
+
+def _forget(document: Document, key: str) -> None:
+    head, _, tail = key.partition(".")
+    if not tail:
+        document.pop(head, None)
+    elif isinstance(document.get(head), dict):
+        document[head].pop(tail, None)
