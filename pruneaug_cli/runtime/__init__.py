@@ -1,1 +1,24 @@
-"""runtime"""
+"""Exported models run: sessions, timing side by side, verification, evaluation of a file."""
+
+from pruneaug_cli.runtime.bench import BenchResult, ModelTiming, bench_models, example_arrays
+from pruneaug_cli.runtime.clock import Clock, Samples, time_alternating, time_call
+from pruneaug_cli.runtime.module import OnnxModule
+from pruneaug_cli.runtime.session import Port, Session, open_session
+from pruneaug_cli.runtime.verify import Verification, verify_export
+
+__all__ = [
+    "BenchResult",
+    "Clock",
+    "ModelTiming",
+    "OnnxModule",
+    "Port",
+    "Samples",
+    "Session",
+    "Verification",
+    "bench_models",
+    "example_arrays",
+    "open_session",
+    "time_alternating",
+    "time_call",
+    "verify_export",
+]

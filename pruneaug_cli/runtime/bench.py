@@ -1,0 +1,149 @@
+"""Two ONNX files side by side in one process: how fast each is, and how far apart they answer."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pruneaug_cli.errors import ModelFileError
+from pruneaug_cli.runtime.clock import Clock, Samples, time_alternating
+from pruneaug_cli.runtime.session import Array, Port, Session, open_session
+
+LEAST_SAMPLES = 9
+_SAMPLE_S = 5e-3
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTiming:
+    """How one model did.
+
+    Attributes:
+        path: the file.
+        latency_s: median of the samples.
+        spread: inter-quartile range over the median.
+        threads: of the session.
+        library: whether our operators were loaded.
+        samples: how many there were.
+    """
+
+    path: Path
+    latency_s: float
+    spread: float
+    threads: int
+    library: bool
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """Models timed alternately: the sparse one first.
+
+    Attributes:
+        models: one timing each.
+        speedup: median latency of the dense model over that of the sparse one.
+        max_abs_diff: largest difference between the outputs of the two; a pruned model differs
+            from the one it came from, so this is information, not a check.
+    """
+
+    models: tuple[ModelTiming, ...]
+    speedup: float
+    max_abs_diff: float
+
+
+def bench_models(
+    sparse_path: Path,
+    dense_path: Path,
+    *,
+    threads: int = 1,
+    library: Path | None = None,
+    seconds: float = 5.0,
+    seed: int = 0,
+    clock: Clock = time.perf_counter,
+) -> BenchResult:
+    """Time two models alternately on the same random inputs.
+
+    Args:
+        sparse_path: opened with ``library``.
+        dense_path: opened without: ONNX Runtime as everybody has it.
+        threads: of each session.
+        library: our operators; None times the function bodies.
+        seconds: how long to measure; at least ``LEAST_SAMPLES`` samples of each are taken.
+        seed: of the inputs, which are standard normal; free sizes are 1.
+        clock: seconds.
+
+    Raises:
+        ModelFileError: a file cannot be loaded, or the two do not take and give the same.
+    """
+    sparse = open_session(sparse_path, threads=threads, library=library)
+    dense = open_session(dense_path, threads=threads)
+    _require_same_ports(sparse, dense)
+    arrays = example_arrays(sparse.inputs, seed=seed)
+    difference = max_abs_diff(sparse.run(arrays), dense.run(arrays))
+    fast, slow = time_alternating(
+        [sparse.bound_call(arrays), dense.bound_call(arrays)],
+        repeats=LEAST_SAMPLES,
+        sample_s=_SAMPLE_S,
+        budget_s=seconds,
+        clock=clock,
+    )
+    return BenchResult(
+        (_timing(sparse, sparse_path, fast), _timing(dense, dense_path, slow)),
+        slow.median_s / fast.median_s,
+        difference,
+    )
+
+
+def example_arrays(ports: Sequence[Port], *, seed: int) -> list[Array]:
+    """Inputs that fit ``ports``: normal where real, zero where integer; free sizes are 1."""
+    random = np.random.default_rng(seed)
+    arrays: list[Array] = []
+    for port in ports:
+        shape = tuple(size if isinstance(size, int) else 1 for size in port.shape)
+        real = np.issubdtype(port.dtype, np.floating)
+        values = random.standard_normal(shape) if real else np.zeros(shape)
+        arrays.append(values.astype(port.dtype))
+    return arrays
+
+
+def max_abs_diff(first: Sequence[Array], second: Sequence[Array]) -> float:
+    """Largest difference between two lists of arrays; NaN when one of them has a NaN."""
+    worst = 0.0
+    for one, other in zip(first, second, strict=True):
+        if one.size:
+            gap = np.abs(one.astype(np.float64) - other.astype(np.float64)).max()
+            worst = float(np.maximum(worst, gap))  # keeps NaN, unlike max()
+    return worst
+
+
+def _require_same_ports(sparse: Session, dense: Session) -> None:
+    for kind, ours, theirs in (
+        ("inputs", sparse.inputs, dense.inputs),
+        ("outputs", sparse.outputs, dense.outputs),
+    ):
+        found, expected = _describe(ours), _describe(theirs)
+        if found != expected:
+            raise ModelFileError(
+                f"{sparse.name} and {dense.name} cannot be compared: "
+                f"{kind} {found} against {expected}"
+            )
+
+
+def _describe(ports: Sequence[Port]) -> str:
+    """Types and sizes; free sizes may have any name."""
+    return ", ".join(
+        f"{port.dtype}({'x'.join(str(s) if isinstance(s, int) else '?' for s in port.shape)})"
+        for port in ports
+    )
+
+
+def _timing(session: Session, path: Path, samples: Samples) -> ModelTiming:
+    return ModelTiming(
+        path,
+        samples.median_s,
+        samples.spread,
+        session.threads,
+        session.library,
+        len(samples.samples_s),
+    )
