@@ -1,5 +1,18 @@
 """The ONNX file, both ways: plan regions, write them, read them back."""
 
+from pruneaug_cli.export.planner import OutsideNode
+from pruneaug_cli.export.read import RegionRecord, SparseModel, count_sparsity, read_model
 from pruneaug_cli.export.region import region_model
+from pruneaug_cli.export.write import ExportedFile, export_dense, export_sparse
 
-__all__ = ["region_model"]
+__all__ = [
+    "ExportedFile",
+    "OutsideNode",
+    "RegionRecord",
+    "SparseModel",
+    "count_sparsity",
+    "export_dense",
+    "export_sparse",
+    "read_model",
+    "region_model",
+]

@@ -10,7 +10,7 @@ weight of M x K with blocks r x c on a grid of G blocks is made dense by::
 
 Every step has constant inputs only, so a runtime that folds constants is left with the dense
 graph: the function costs it load time and nothing per inference. Two details of ONNX Runtime
-shape it: Div and Mod have kernels for int32 and not for uint8, and NonZero is never folded.
+shape it: Div and Mod have no kernels for uint8 (so: int64), and NonZero is never folded.
 """
 
 from collections.abc import Sequence
@@ -81,7 +81,7 @@ class _Body:
         start += WEIGHT * len(program.weights)
         self._records = _split(encoded.program, start, INSTRUCTION, len(program.instructions))
         self._matrices: dict[int, str] = {}
-        self._count = 0
+        self._constants: dict[tuple[int, ...], str] = {}
 
     def value(self, number: int) -> str:
         """Name of a value of the program."""
@@ -120,16 +120,16 @@ class _Body:
 
     def node(self, op_type: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
         """Append one node of a standard op and return the name of its output."""
-        self._count += 1
-        name = output or f"t{self._count}"
-        self.nodes.append(
-            helper.make_node(op_type, inputs, [name], name=f"n{self._count}", **attributes)
-        )
+        name = output or f"t{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op_type, inputs, [name], **attributes))
         return name
 
     def ints(self, numbers: Sequence[int]) -> str:
-        """Append a constant vector of int64."""
-        return self.node("Constant", value_ints=list(numbers))
+        """A constant vector of int64, made once."""
+        key = tuple(numbers)
+        if key not in self._constants:
+            self._constants[key] = self.node("Constant", value_ints=list(key))
+        return self._constants[key]
 
     def _product(self, number: int, op: Conv | Linear, result: str) -> None:
         weight = self._program.weights[op.weight]
@@ -188,10 +188,10 @@ class _Body:
     def _slots(self, grid: BlockGrid, offset: int) -> str:
         """For each block, row-major, its place in the table of kept blocks; 0 when removed."""
         count = -(-grid.size // 8)
-        packed = self.node("Cast", self._cut(MASKS, offset, count), to=onnx.TensorProto.INT32)
+        packed = self.node("Cast", self._cut(MASKS, offset, count), to=onnx.TensorProto.INT64)
         column = self._reshaped(packed, [count, 1])
-        shifted = self.node("Div", column, self._int32([128, 64, 32, 16, 8, 4, 2, 1]))
-        padded = self._reshaped(self.node("Mod", shifted, self._int32([2])), [8 * count])
+        shifted = self.node("Div", column, self.ints([128, 64, 32, 16, 8, 4, 2, 1]))
+        padded = self._reshaped(self.node("Mod", shifted, self.ints([2])), [8 * count])
         bounds = [self.ints(numbers) for numbers in ([0], [grid.size], [0])]
         bits = self.node("Slice", padded, *bounds)
         axis = self.node("Constant", value_int=0)
@@ -214,10 +214,6 @@ class _Body:
 
     def _reshaped(self, source: str, shape: Sequence[int]) -> str:
         return self.node("Reshape", source, self.ints(shape))
-
-    def _int32(self, numbers: Sequence[int]) -> str:
-        tensor = helper.make_tensor("", onnx.TensorProto.INT32, [len(numbers)], numbers)
-        return self.node("Constant", value=tensor)
 
 
 def _window(op: Conv | MaxPool | AveragePool) -> dict[str, Any]:

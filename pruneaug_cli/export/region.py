@@ -5,18 +5,13 @@ from dataclasses import dataclass
 from typing import assert_never
 
 import numpy as np
+import numpy.typing as npt
 import onnx
-from onnx import helper, numpy_helper
+import onnx_ir as ir
 
 from pruneaug_cli import __version__
 from pruneaug_cli.export.lowering import MASKS, VALUES, lower
-from pruneaug_cli.export.schema import (
-    DOMAIN,
-    DOMAIN_VERSION,
-    IR_VERSION,
-    ONNX_OPSET,
-    region_op,
-)
+from pruneaug_cli.export.schema import DOMAIN, DOMAIN_VERSION, IR_VERSION, ONNX_OPSET, region_op
 from pruneaug_cli.kernels.encoding import encode
 from pruneaug_cli.kernels.inference import value_shapes
 from pruneaug_cli.kernels.program import Planes, RegionProgram, Rows, ValueShape
@@ -24,38 +19,38 @@ from pruneaug_cli.kernels.program import Planes, RegionProgram, Rows, ValueShape
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RegionParts:
-    """What one region adds to a model: a node, its two initializers, its function."""
+    """What one region adds to a graph: a node, its two initializers, its function."""
 
-    node: onnx.NodeProto
-    initializers: tuple[onnx.TensorProto, onnx.TensorProto]
-    function: onnx.FunctionProto
+    node: ir.Node
+    initializers: tuple[ir.Value, ir.Value]
+    function: ir.Function
 
 
-def region_parts(
-    program: RegionProgram, index: int, inputs: Sequence[str], outputs: Sequence[str]
-) -> RegionParts:
-    """Encode ``program`` as region ``index`` between the named tensors of a graph.
+def region_parts(program: RegionProgram, index: int, inputs: Sequence[ir.Value]) -> RegionParts:
+    """Encode ``program`` as region ``index`` that reads ``inputs``.
 
     Raises:
         ValueError: the program is inconsistent, or ``index`` is past the last op type.
     """
     value_shapes(program)
     name, encoded = region_op(index), encode(program)
-    values, masks = f"{name}.{VALUES}", f"{name}.{MASKS}"
-    node = helper.make_node(
+    blobs = (
+        _initializer(f"{name}.{VALUES}", encoded.values),
+        _initializer(f"{name}.{MASKS}", encoded.masks),
+    )
+    node = ir.Node(
+        DOMAIN,
         name,
-        [values, masks, *inputs],
-        list(outputs),
+        [*blobs, *inputs],
+        [
+            ir.AttrInt64s("program", encoded.program),
+            ir.AttrStrings("layers", [weight.name for weight in program.weights]),
+        ],
+        num_outputs=len(program.outputs),
         name=name,
-        domain=DOMAIN,
-        program=list(encoded.program),
-        layers=[weight.name for weight in program.weights],
     )
-    initializers = (
-        numpy_helper.from_array(np.ascontiguousarray(encoded.values), values),
-        numpy_helper.from_array(np.ascontiguousarray(encoded.masks), masks),
-    )
-    return RegionParts(node, initializers, lower(program, encoded, name))
+    function = ir.serde.deserialize_function(lower(program, encoded, name))
+    return RegionParts(node, blobs, function)
 
 
 def region_model(program: RegionProgram, *, batch: int = 1) -> onnx.ModelProto:
@@ -68,43 +63,46 @@ def region_model(program: RegionProgram, *, batch: int = 1) -> onnx.ModelProto:
         ValueError: the program is inconsistent.
     """
     shapes = value_shapes(program)
-    inputs = [f"x{index}" for index in range(len(program.inputs))]
-    outputs = [f"y{index}" for index in range(len(program.outputs))]
-    parts = region_parts(program, 0, inputs, outputs)
-    results = [shapes[number] for number in program.outputs]
-    graph = helper.make_graph(
-        [parts.node],
-        "region",
-        [_tensor(name, shape, batch) for name, shape in zip(inputs, program.inputs, strict=True)],
-        [_tensor(name, shape, batch) for name, shape in zip(outputs, results, strict=True)],
-        list(parts.initializers),
+    inputs = [
+        ir.Value(name=f"x{index}", shape=_shape(shape, batch), type=_FLOAT)
+        for index, shape in enumerate(program.inputs)
+    ]
+    parts = region_parts(program, 0, inputs)
+    for index, (output, number) in enumerate(zip(parts.node.outputs, program.outputs, strict=True)):
+        output.name, output.type = f"y{index}", _FLOAT
+        output.shape = _shape(shapes[number], batch)
+    graph = ir.Graph(
+        inputs,
+        parts.node.outputs,
+        nodes=[parts.node],
+        initializers=parts.initializers,
+        opset_imports={"": ONNX_OPSET, DOMAIN: DOMAIN_VERSION},
+        name="region",
     )
-    return helper.make_model(
+    model = ir.Model(
         graph,
         ir_version=IR_VERSION,
         producer_name="pruneaug",
         producer_version=__version__,
-        opset_imports=opset_imports(),
         functions=[parts.function],
     )
+    return ir.to_proto(model)
 
 
-def opset_imports() -> list[onnx.OperatorSetIdProto]:
-    """The op sets a file with regions imports."""
-    return [helper.make_opsetid("", ONNX_OPSET), helper.make_opsetid(DOMAIN, DOMAIN_VERSION)]
+_FLOAT = ir.TensorType(ir.DataType.FLOAT)
 
 
-def _tensor(name: str, shape: ValueShape, batch: int) -> onnx.ValueInfoProto:
-    sizes = [batch, *sample_shape(shape)]
-    return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, sizes)
+def _initializer(name: str, array: npt.NDArray[np.float32] | npt.NDArray[np.uint8]) -> ir.Value:
+    tensor = ir.Tensor(array, name=name)
+    shape, kind = ir.Shape(tensor.shape), ir.TensorType(tensor.dtype)
+    return ir.Value(name=name, shape=shape, type=kind, const_value=tensor)
 
 
-def sample_shape(shape: ValueShape) -> tuple[int, ...]:
-    """Sizes of one sample of a value: (C, H, W) or (F,)."""
+def _shape(shape: ValueShape, batch: int) -> ir.Shape:
     match shape:
         case Planes(channels, height, width):
-            return (channels, height, width)
+            return ir.Shape([batch, channels, height, width])
         case Rows(features):
-            return (features,)
+            return ir.Shape([batch, features])
         case _:
             assert_never(shape)
