@@ -65,12 +65,10 @@ class _Place:
 
     def number(self) -> float:
         value = self._value
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-        ):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._refusal("a number")
+        if not math.isfinite(value):
+            raise self._refusal("a finite number")
         return float(value)
 
     def integer(self) -> int:

@@ -33,6 +33,7 @@ import onnx
 
 from pruneaug_cli.errors import ModelFileError, VerificationError
 from pruneaug_cli.export import read_model
+from pruneaug_cli.export.schema import DOMAIN
 from pruneaug_cli.kernels.program import Conv, Linear
 from pruneaug_cli.runtime.bench import max_abs_diff
 from pruneaug_cli.runtime.session import Array, Session, open_session
@@ -106,11 +107,12 @@ def _check_model(path: Path) -> None:
 
 def _inner_products(path: Path) -> Iterator[int]:
     """Length of the sums of every product, in our regions and outside them."""
-    for region in read_model(path).regions:
+    graph = onnx.load(str(path), load_external_data=False).graph
+    has_regions = any(node.domain == DOMAIN for node in graph.node)
+    for region in read_model(path).regions if has_regions else ():
         for op in region.program.instructions:
             if isinstance(op, Conv | Linear):
                 yield region.program.weights[op.weight].shape.cols
-    graph = onnx.load(str(path), load_external_data=False).graph
     sizes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for node in graph.node:
         if node.domain == "" and node.op_type in {"Conv", "Gemm", "MatMul"}:

@@ -1,0 +1,84 @@
+"""The clock: batching, alternation and statistics, with a clock that only moves when told to."""
+
+import pytest
+
+from pruneaug_cli.runtime import Samples, time_alternating, time_call
+
+
+class FakeClock:
+    """Time passes only inside calls."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.calls: list[str] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def work(self, seconds: float, name: str = ""):
+        def call() -> None:
+            self.now += seconds
+            self.calls.append(name)
+
+        return call
+
+
+def test_short_calls_are_batched_up_to_the_sample_length():
+    clock = FakeClock()
+    samples = time_call(clock.work(1e-5), repeats=3, sample_s=1e-3, clock=clock)
+    assert samples == pytest.approx([1e-5] * 3)
+    assert len(clock.calls) == (1 + 2 + 4 + 8 + 16 + 32 + 64 + 128) + 3 * 128
+
+
+def test_a_call_longer_than_a_sample_is_warmed_up_once_and_never_batched():
+    clock = FakeClock()
+    assert time_call(clock.work(0.5), repeats=2, sample_s=1e-3, clock=clock) == (0.5, 0.5)
+    assert len(clock.calls) == 1 + 2
+
+
+def test_a_clock_that_stands_still_does_not_hang():
+    calls = []
+    samples = time_call(lambda: calls.append(1), repeats=1, sample_s=1.0, clock=lambda: 0.0)
+    assert samples == (0.0,)
+
+
+def test_calls_are_timed_in_turn_and_in_both_orders():
+    clock = FakeClock()
+    time_alternating([clock.work(1.0, "a"), clock.work(2.0, "b")], repeats=4, clock=clock)
+    assert "".join(clock.calls) == "ab" + "abba" * 2
+
+
+def test_a_machine_that_slows_down_slows_all_calls_alike():
+    clock = FakeClock()
+    speed = {"factor": 1.0}
+
+    def drifting(seconds: float):
+        def call() -> None:
+            clock.now += seconds * speed["factor"]
+            speed["factor"] *= 1.01
+
+        return call
+
+    slow, fast = time_alternating([drifting(2.0), drifting(1.0)], repeats=20, clock=clock)
+    # within a pair of rounds each call goes first once, so one step of drift is all that is left
+    assert slow.median_s / fast.median_s == pytest.approx(2.0, rel=0.011)
+
+
+def test_a_budget_adds_rounds_but_never_takes_the_promised_ones():
+    clock = FakeClock()
+    (many,) = time_alternating([clock.work(1.0)], repeats=2, budget_s=10.0, clock=clock)
+    assert len(many.samples_s) == 9  # the warm-up took the first second
+    (few,) = time_alternating([clock.work(1.0)], repeats=5, budget_s=1.0, clock=clock)
+    assert len(few.samples_s) == 5
+
+
+def test_the_spread_is_the_inter_quartile_range_over_the_median():
+    samples = Samples((1.0, 2.0, 3.0, 4.0, 100.0))
+    assert samples.median_s == 3.0
+    assert samples.spread == pytest.approx((4.0 - 2.0) / 3.0)
+    assert samples.best_s == 1.0
+
+
+def test_no_samples_are_refused():
+    with pytest.raises(ValueError, match="a timing needs at least one sample"):
+        Samples(())
