@@ -32,6 +32,7 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
     seconds              {step: s}
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -299,7 +300,7 @@ class RunResult:
     def to_json(self) -> Document:
         """The document of the run, with ``run`` (its folder) and ``report`` (``null`` without)."""
         return {
-            **self.document,
+            **_plain(self.document),
             "run": str(self.run_dir),
             "report": None if self.report is None else str(self.report),
         }
@@ -360,11 +361,13 @@ def _document(result: Any) -> Document:
 
 
 def _plain(value: object) -> Any:
-    """Turn frozen results into what ``json`` can write."""
+    """Turn frozen results into what ``json`` can write; what is not a finite number is null."""
     if is_dataclass(value) and not isinstance(value, type):
         return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,25 @@
+"""``pruneaug finetune``."""
+
+from pruneaug_cli.cli.options import AsJson, RunDir, Settings, TrustCheckpoint
+
+
+def finetune(
+    run: RunDir,
+    settings: Settings = None,
+    trust_checkpoint: TrustCheckpoint = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train what the plan of RUN keeps, to win back accuracy.
+
+    Blocks that the plan removes are first pushed towards zero by a reweighted group penalty, then
+    removed; the rest is trained on. The task needs train_batches(epoch). Resumes by itself.
+    """
+    from pruneaug_cli.app.finetune import run_finetune
+    from pruneaug_cli.app.requests import FinetuneRequest
+    from pruneaug_cli.cli.deliver import deliver
+    from pruneaug_cli.report.run import run_view
+
+    request = FinetuneRequest(
+        run, settings=tuple(settings or ()), trust_checkpoint=trust_checkpoint
+    )
+    deliver(run_finetune, request, view=run_view, as_json=as_json)

@@ -1,0 +1,175 @@
+"""Where a run stands, as tables: the result, the plan, and what has not run yet."""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from pruneaug_cli.report.skipped import skipped_tables
+from pruneaug_cli.report.table import Column, Table
+from pruneaug_cli.report.units import Value, number, ratio, show
+
+Document = Mapping[str, Any]
+
+_RESULT = (
+    Column("model", "model"),
+    Column("test_metric", "test", "metric"),
+    Column("metric", "validation", "metric"),
+    Column("predicted_s", "predicted", "ms"),
+    Column("latency_s", "measured", "ms"),
+    Column("spread", "spread", "percent"),
+    Column("speedup", "speed-up", "times"),
+    Column("size_bytes", "file", "mb"),
+)
+_PLAN = (
+    Column("name", "layer"),
+    Column("geometry", "geometry"),
+    Column("block", "block"),
+    Column("sparsity", "sparsity", "percent"),
+    Column("dense_latency_s", "dense", "ms"),
+    Column("latency_s", "chosen", "ms"),
+    Column("speedup", "speed-up", "times"),
+    Column("harm", "harm", "harm"),
+    Column("runner_up", "runner-up"),
+)
+_STEPS = (  # what proves that a step has run, and the command that runs it
+    ("plan", "pruneaug search CHECKPOINT --task TASK --platform PLATFORM --run {run}"),
+    ("finetune", "pruneaug finetune {run}"),
+    ("export", "pruneaug export {run}"),
+    ("speedup", "pruneaug bench {run}/model.onnx --against {run}/model.dense.onnx"),
+)
+
+
+def run_view(document: Document) -> tuple[Table, ...]:
+    """The result so far, the plan layer by layer, and the layers that stay dense."""
+    tables = [result_table(document)]
+    if "plan" in document:
+        tables.append(plan_table(document))
+    return (*tables, *skipped_tables(document.get("skipped", ())))
+
+
+def result_table(document: Document) -> Table:
+    """Dense and block-sparse model side by side."""
+    dense, sparse = document.get("dense", {}), document.get("sparse", {})
+    rows: tuple[Mapping[str, Value], ...] = (
+        {
+            **dense,
+            "model": "dense",
+            "predicted_s": document.get("predicted_dense_latency_s"),
+            "speedup": None if number(dense.get("latency_s")) is None else 1.0,
+        },
+        {
+            **sparse,
+            "model": "block-sparse",
+            "predicted_s": document.get("predicted_latency_s"),
+            "speedup": document.get("speedup"),
+        },
+    )
+    title = f"{document.get('task', 'run')} on {document.get('platform', 'no platform yet')}"
+    return Table(title, _RESULT, rows, tuple(_result_notes(document)))
+
+
+def plan_table(document: Document) -> Table:
+    """What was chosen for each layer, and what it costs and gains."""
+    details = {layer["name"]: layer for layer in document.get("layers", ())}
+    names = [*(name for name in details if name in document["plan"])]
+    names += [name for name in document["plan"] if name not in details]
+    rows = tuple(_plan_row(name, document["plan"][name], details.get(name, {})) for name in names)
+    return Table(
+        "Plan",
+        _PLAN,
+        rows,
+        (
+            (
+                "Dense and chosen: predicted times of all uses of the layer, in our kernels. "
+                "Harm: error of the layer's output, relative to the output."
+            ),
+        ),
+    )
+
+
+def _plan_row(name: str, choice: object, detail: Mapping[str, Any]) -> Mapping[str, Value]:
+    block, sparsity = _read_choice(choice)
+    dense, chosen = detail.get("dense_latency_s"), detail.get("latency_s")
+    return {
+        "name": name,
+        "geometry": detail.get("geometry"),
+        "block": block,
+        "sparsity": sparsity,
+        "dense_latency_s": number(dense),
+        "latency_s": number(chosen),
+        "speedup": ratio(dense, chosen),
+        "harm": number(detail.get("harm")),
+        "runner_up": _show_runner_up(detail.get("runner_up")),
+    }
+
+
+def _read_choice(choice: object) -> tuple[str, float | None]:
+    if isinstance(choice, Mapping):
+        return str(choice["block"]), number(choice["sparsity"])
+    return "dense", None
+
+
+def _show_runner_up(runner_up: Mapping[str, Any] | None) -> str | None:
+    if runner_up is None:
+        return None
+    block, sparsity = _read_choice(runner_up if runner_up.get("block") else "dense")
+    choice = block if sparsity is None else f"{block} {show('percent', sparsity)}"
+    return f"{choice}: {show('ms', number(runner_up.get('latency_s')))} ms"
+
+
+def _result_notes(document: Document) -> list[str]:
+    notes = [_changes_note(document), _prediction_note(document), _search_note(document)]
+    notes += [_export_note(document), *_missing_steps(document)]
+    if document.get("report"):
+        notes.append(f"Report: {document['report']}")
+    return [note for note in notes if note]
+
+
+def _changes_note(document: Document) -> str:
+    """How much of the metric was lost, on the split that the search never saw if there is one."""
+    dense, sparse = document.get("dense", {}), document.get("sparse", {})
+    for key, split in (("test_metric", "test"), ("metric", "validation")):
+        before, after = number(dense.get(key)), number(sparse.get(key))
+        if before is not None and after is not None:
+            return f"Metric on the {split} split: {after - before:+.4f}."
+    return ""
+
+
+def _prediction_note(document: Document) -> str:
+    predicted = document.get("predicted_latency_s")
+    share = ratio(predicted, document.get("sparse", {}).get("latency_s"))
+    return "" if share is None else f"Predicted latency: {share - 1.0:+.1%} of the measured one."
+
+
+def _search_note(document: Document) -> str:
+    search = document.get("search")
+    if not search:
+        return ""
+    note = f"Search: {search.get('strategy')}, {document.get('trials', 0)} trials"
+    trials = {trial["number"]: trial for trial in search.get("trials", ())}
+    uniform = trials.get(search.get("uniform"))
+    if uniform is None:
+        return f"{note}."
+    return (
+        f"{note}. Best uniform plan: {show('metric', number(uniform['metric']))} at "
+        f"{show('ms', number(uniform['predicted_latency_s']))} ms."
+    )
+
+
+def _export_note(document: Document) -> str:
+    export = document.get("export")
+    if not export:
+        return ""
+    return (
+        "Exported file against PyTorch: largest difference "
+        f"{show('difference', number(export.get('max_abs_diff_library')))} with our library, "
+        f"{show('difference', number(export.get('max_abs_diff_stock')))} in stock ONNX Runtime "
+        f"(tolerance {show('difference', number(export.get('tolerance')))})."
+    )
+
+
+def _missing_steps(document: Document) -> list[str]:
+    run = shlex.quote(str(document.get("run", "RUN")))
+    return [
+        f"not run yet: {command.format(run=run)}" for key, command in _STEPS if key not in document
+    ]
