@@ -69,6 +69,7 @@ class Sweep:
         if not cells:
             return None
         picked = np.unique(np.linspace(0, len(cells) - 1, CHECKED_AGAIN).round().astype(int))
+        self._done = self._steps - len(picked)  # the last steps; a cut sweep has fewer rows
         moved = []
         for index in picked:
             cell = cells[index]
