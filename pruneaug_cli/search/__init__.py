@@ -1,1 +1,21 @@
-"""search"""
+"""Chooses a plan from tables of options and a callable ``Plan → metric``; knows no model."""
+
+from pruneaug_cli.search.knapsack import KnapsackTable, solve_knapsack
+from pruneaug_cli.search.problem import Preflight, SearchProblem, preflight, require_reachable
+from pruneaug_cli.search.run import run_search
+from pruneaug_cli.search.strategies import STRATEGIES
+from pruneaug_cli.search.trial import Evaluate, SearchResult, Trial
+
+__all__ = [
+    "STRATEGIES",
+    "Evaluate",
+    "KnapsackTable",
+    "Preflight",
+    "SearchProblem",
+    "SearchResult",
+    "Trial",
+    "preflight",
+    "require_reachable",
+    "run_search",
+    "solve_knapsack",
+]

@@ -1,0 +1,231 @@
+"""Searches the coefficients of the layers' harms and a budget, with the exact knapsack inside.
+
+A point of the space is one coefficient per layer and a latency budget; its plan is the one with
+the least sum of coefficient times harm within the budget. Steps, each named as origin of its
+trials:
+
+- ``ladder``: all coefficients 1, over a range of budgets: a first front of the whole space;
+- ``bisection``: towards the dense plan, as long as no plan keeps the drop;
+- ``uniform``: up to a quarter of the trials go to the best uniform plan, the yardstick;
+- ``fit``: coefficients sampled from what the trials say about them (``sensitivity``), with the
+  budget at which the constraint is expected to bind, and at any rate below the best plan's;
+- ``tpe``: every eighth trial, and when fits keep repeating themselves: what Optuna's TPE suggests
+  from the same trials. It assumes no law, and so insures against the fit's being wrong.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from pruneaug_cli.core import LayerChoice, Option, Plan
+from pruneaug_cli.search.knapsack import Floats, KnapsackTable, solve_knapsack
+from pruneaug_cli.search.problem import SearchProblem, cut
+from pruneaug_cli.search.sensitivity import Posterior, fit_sensitivity
+from pruneaug_cli.search.strategies.contract import Draw, Proposal, Real, Space
+from pruneaug_cli.search.strategies.uniform import next_uniform
+from pruneaug_cli.search.trial import UNIFORM, Parameters, Trial, incumbent
+
+LADDER = "ladder"
+BISECTION = "bisection"
+FIT = "fit"
+TPE = "tpe"
+
+_COEFFICIENT = "coefficient:"
+_BUDGET = "budget_s"
+_RANGE = 64.0  # coefficients lie within this factor of their geometric mean
+_RUNGS = 4
+_UNIFORM_SHARE = 0.25
+_TPE_EVERY = 8
+_PATIENCE = 4  # fits that repeat known plans before TPE is asked instead
+_BOLDNESS = (0.0, 0.5, 1.0)
+_STEPS = (0.005, 0.01, 0.03)  # by which fraction a plan should be faster than the best so far
+
+
+class KnapsackStrategy:
+    """The default strategy; see the module."""
+
+    def space(self, problem: SearchProblem) -> Space:
+        """A coefficient per layer, even in its logarithm, and a budget for the whole model."""
+        return _prepare(problem).space
+
+    def propose(
+        self, problem: SearchProblem, trials: Sequence[Trial], draw: Draw
+    ) -> Proposal | None:
+        """Take the first step that has something to say."""
+        if draw.attempt == 0:
+            opening = (
+                _ladder(problem, trials)
+                or _bisection(problem, trials)
+                or _yardstick(problem, trials)
+            )
+            if opening is not None:
+                return opening
+        turn = len(trials) + draw.attempt
+        if turn % _TPE_EVERY == 0 or draw.attempt >= _PATIENCE:
+            return _suggested(problem, trials, draw)
+        return _fitted(problem, trials, draw)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Layers:
+    """A problem's undominated options as arrays, and the space over them."""
+
+    options: Mapping[str, tuple[Option, ...]]
+    latencies_s: tuple[Floats, ...]
+    harms: tuple[Floats, ...]
+    harm_of: Mapping[tuple[str, LayerChoice], float]
+    rest_s: float
+    space: Space
+
+    @property
+    def budget(self) -> Real:
+        """From the fastest plan to the dense one."""
+        budget = self.space[_BUDGET]
+        assert isinstance(budget, Real)  # noqa: S101  made so by _prepare
+        return budget
+
+    def solve(self, coefficients: Floats) -> KnapsackTable:
+        """All budgets, harms weighed by ``coefficients``."""
+        weighed = [harm * c for harm, c in zip(self.harms, coefficients, strict=True)]
+        # half a tick per layer is lost to rounding: 200 ticks a layer keep that to 0.25%
+        ticks = min(max(200 * len(weighed), 2000), 10_000)
+        return solve_knapsack(self.latencies_s, weighed, ticks=ticks)
+
+    def proposal(
+        self,
+        coefficients: Floats,
+        budget_s: float,
+        origin: str,
+        table: KnapsackTable | None = None,
+    ) -> Proposal:
+        """The plan at a point, budgets outside the space moved to its edge."""
+        budget_s = min(max(budget_s, self.budget.low), self.budget.high)
+        table = table or self.solve(coefficients)
+        chosen = table.choose(max(budget_s - self.rest_s, table.floor_s))
+        assert chosen is not None  # noqa: S101  the floor always fits
+        plan = {
+            layer: options[index].choice
+            for (layer, options), index in zip(self.options.items(), chosen, strict=True)
+        }
+        named = {
+            f"{_COEFFICIENT}{layer}": float(c)
+            for layer, c in zip(self.options, coefficients, strict=True)
+        }
+        return Proposal(Plan.of(plan), origin, {**named, _BUDGET: budget_s})
+
+    def coefficients(self, point: Parameters) -> Floats:
+        """The coefficients at a point, in the order of the layers."""
+        return np.array([float(point[f"{_COEFFICIENT}{layer}"]) for layer in self.options])
+
+
+@lru_cache(maxsize=1)
+def _prepare(problem: SearchProblem) -> _Layers:
+    options = cut(problem)
+    fastest = problem.rest_s + sum(of_layer[0].latency_s for of_layer in options.values())
+    dense = problem.rest_s + sum(of_layer[-1].latency_s for of_layer in options.values())
+    space: dict[str, Real] = {
+        f"{_COEFFICIENT}{layer}": Real(1.0 / _RANGE, _RANGE, log=True) for layer in options
+    }
+    return _Layers(
+        options=options,
+        latencies_s=tuple(np.array([o.latency_s for o in row]) for row in options.values()),
+        harms=tuple(np.array([o.harm for o in row]) for row in options.values()),
+        harm_of={(name, o.choice): o.harm for name, row in problem.options.items() for o in row},
+        rest_s=problem.rest_s,
+        space={**space, _BUDGET: Real(fastest, dense)},
+    )
+
+
+def _goal_s(problem: SearchProblem) -> float | None:
+    """The latency target; where even the dense plan meets it, somewhat less than that takes."""
+    if problem.target_latency_s is None:
+        return None
+    budget = _prepare(problem).budget
+    return min(problem.target_latency_s, budget.low + 0.95 * (budget.high - budget.low))
+
+
+def _ladder(problem: SearchProblem, trials: Sequence[Trial]) -> Proposal | None:
+    rung = sum(trial.origin == LADDER for trial in trials)
+    if rung == _RUNGS:
+        return None
+    layers, goal_s = _prepare(problem), _goal_s(problem)
+    if goal_s is not None:  # slower plans than the target tell how harm becomes a drop
+        budget_s = goal_s * (1.0 + rung / _RUNGS)
+    else:
+        low, high = max(layers.budget.low, 1e-3 * layers.budget.high), layers.budget.high
+        budget_s = low * (high / low) ** ((rung + 1) / (_RUNGS + 1)) if high > 0.0 else 0.0
+    return layers.proposal(np.ones(len(layers.options)), budget_s, LADDER)
+
+
+def _bisection(problem: SearchProblem, trials: Sequence[Trial]) -> Proposal | None:
+    if problem.target_latency_s is not None or incumbent(problem, trials) is not None:
+        return None
+    layers = _prepare(problem)
+    slowest = max(trial.predicted_latency_s for trial in trials)
+    budget_s = math.sqrt(slowest * layers.budget.high)
+    return layers.proposal(np.ones(len(layers.options)), budget_s, BISECTION)
+
+
+def _yardstick(problem: SearchProblem, trials: Sequence[Trial]) -> Proposal | None:
+    if sum(trial.origin == UNIFORM for trial in trials) >= _UNIFORM_SHARE * len(trials):
+        return None
+    plan = next_uniform(problem, trials)
+    return None if plan is None else Proposal(plan, UNIFORM)
+
+
+def _suggested(problem: SearchProblem, trials: Sequence[Trial], draw: Draw) -> Proposal:
+    layers = _prepare(problem)
+    point = draw.tpe(layers.space, problem, trials)
+    budget_s = min(float(point[_BUDGET]), _better_s(problem, trials, draw))
+    budget_s = _goal_s(problem) or budget_s
+    return layers.proposal(layers.coefficients(point), budget_s, TPE)
+
+
+def _fitted(problem: SearchProblem, trials: Sequence[Trial], draw: Draw) -> Proposal:
+    layers = _prepare(problem)
+    reference = _reference(problem, trials)
+    posterior = _posterior(problem, trials, reference)
+    boldness = _BOLDNESS[len(trials) % len(_BOLDNESS)] + 0.25 * draw.attempt
+    law = posterior.sample(draw.rng, boldness)
+    mean = float(np.exp(np.log(law.coefficients).mean()))
+    coefficients = np.clip(law.coefficients / mean, 1.0 / _RANGE, _RANGE)
+    table = layers.solve(coefficients)
+    budget_s = _goal_s(problem)
+    if budget_s is None:
+        within = np.flatnonzero(table.least_harms <= law.total_for(reference) / mean)
+        expected_s = problem.rest_s + float(table.budgets_s[within[0] if within.size else -1])
+        # a little more than the tick's own time, so that rounding does not lose the tick
+        budget_s = min(expected_s + 0.5 * table.tick_s, _better_s(problem, trials, draw))
+    return layers.proposal(coefficients, budget_s, FIT, table)
+
+
+def _posterior(problem: SearchProblem, trials: Sequence[Trial], reference: float) -> Posterior:
+    layers = _prepare(problem)
+    harms = [
+        [layers.harm_of[name, trial.plan[name]] for name in layers.options] for trial in trials
+    ]
+    drops = np.array([problem.drop(trial.metric) for trial in trials])
+    return fit_sensitivity(
+        np.array(harms).reshape(len(trials), len(layers.options)), drops, reference=reference
+    )
+
+
+def _reference(problem: SearchProblem, trials: Sequence[Trial]) -> float:
+    """The drop the search is about, positive: the largest allowed, or else the least in reach."""
+    smallest = max(1e-3 * abs(problem.dense_metric), 1e-9)
+    if problem.target_latency_s is None and problem.max_drop is not None:
+        return max(problem.max_drop, smallest)
+    best = incumbent(problem, trials)
+    return smallest if best is None else max(problem.drop(best.metric), smallest)
+
+
+def _better_s(problem: SearchProblem, trials: Sequence[Trial], draw: Draw) -> float:
+    """A budget that the best plan so far does not meet."""
+    best = incumbent(problem, trials)
+    if best is None:
+        return math.inf
+    step = _STEPS[(len(trials) + draw.attempt) % len(_STEPS)]
+    return best.predicted_latency_s * (1.0 - step)

@@ -1,0 +1,131 @@
+"""What a search remembers and returns: trials, the best of them, their Pareto front."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pruneaug_cli.core import Plan, pareto_front
+from pruneaug_cli.errors import BudgetError
+from pruneaug_cli.search.problem import SearchProblem, milliseconds, no_less
+
+Evaluate = Callable[[Plan], float]
+"""Measures a plan: its metric, in the unit and direction of ``dense_metric``."""
+
+Parameters = Mapping[str, float | str]
+"""Where in its strategy's space a plan was found: coefficients and budget, or blocks."""
+
+UNIFORM = "uniform"
+"""Origin of plans that give every layer the same choice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One evaluated plan.
+
+    Attributes:
+        number: the trial's number in its study; failed trials leave gaps.
+        plan: what was evaluated.
+        predicted_latency_s: sum of its options' latencies and the rest.
+        metric: what the evaluation returned.
+        seconds: how long it took.
+        origin: which step of the strategy proposed it.
+        parameters: where in the strategy's space it lies; empty when it has no place there.
+    """
+
+    number: int
+    plan: Plan
+    predicted_latency_s: float
+    metric: float
+    seconds: float
+    origin: str
+    parameters: Parameters = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        trials: every completed trial of the study, in order.
+        best: the answer to the question.
+        front: trials that no other beats in predicted latency and metric, fastest first.
+        best_uniform: the answer among the uniform plans that were evaluated, for comparison.
+        evaluations: plans evaluated by this call; the others were known.
+        seconds: how long this call took.
+        study_name: name of the study in its storage.
+        storage: URL of the storage.
+    """
+
+    trials: tuple[Trial, ...]
+    best: Trial
+    front: tuple[Trial, ...]
+    best_uniform: Trial | None
+    evaluations: int
+    seconds: float
+    study_name: str
+    storage: str
+
+
+def front_of(problem: SearchProblem, trials: Sequence[Trial]) -> tuple[Trial, ...]:
+    """Trials that no other beats in both predicted latency and metric, fastest first."""
+    return tuple(
+        pareto_front(
+            trials,
+            cost=lambda trial: trial.predicted_latency_s,
+            value=lambda trial: -problem.drop(trial.metric),
+        )
+    )
+
+
+def incumbent(problem: SearchProblem, trials: Sequence[Trial]) -> Trial | None:
+    """The best trial that keeps the constraint the search works under, or None.
+
+    Best is least :meth:`SearchProblem.cost`; between equals the other quantity decides, then the
+    earlier trial.
+    """
+    feasible = [t for t in trials if problem.excess(t.predicted_latency_s, t.metric) <= 0.0]
+    return min(feasible, key=lambda trial: _rank(problem, trial), default=None)
+
+
+def answer(problem: SearchProblem, trials: Sequence[Trial]) -> Trial:
+    """The best trial, which must keep every constraint of the question.
+
+    Raises:
+        BudgetError: none does; the text names the nearest.
+    """
+    best = incumbent(problem, trials)
+    if best is None:
+        raise _nothing_found(problem, trials)
+    drop = problem.drop(best.metric)
+    if problem.excess_drop(best.metric) > 0.0:
+        raise BudgetError(
+            f"the most accurate plan found within {milliseconds(problem.target_latency_s or 0.0)} "
+            f"loses {drop:.4g}, more than the {problem.max_drop:g} allowed "
+            f"({len(trials)} plans evaluated)",
+            hint=f"allow a drop of {no_less(drop):g}, a slower target, or more trials",
+        )
+    return best
+
+
+def _rank(problem: SearchProblem, trial: Trial) -> tuple[float, float, int]:
+    drop = problem.drop(trial.metric)
+    other = drop if problem.target_latency_s is None else trial.predicted_latency_s
+    return (problem.cost(trial.predicted_latency_s, trial.metric), other, trial.number)
+
+
+def _nothing_found(problem: SearchProblem, trials: Sequence[Trial]) -> BudgetError:
+    if not trials:
+        return BudgetError("the search evaluated no plan", hint="allow more trials, or more time")
+    nearest = min(trials, key=lambda t: problem.excess(t.predicted_latency_s, t.metric))
+    latency = milliseconds(nearest.predicted_latency_s)
+    if problem.target_latency_s is not None:
+        return BudgetError(
+            f"none of {len(trials)} plans evaluated takes "
+            f"{milliseconds(problem.target_latency_s)} or less: the fastest takes {latency}",
+            hint="allow more trials",
+        )
+    drop = problem.drop(nearest.metric)
+    return BudgetError(
+        f"none of {len(trials)} plans evaluated loses {problem.max_drop:g} or less: "
+        f"the nearest loses {drop:.4g} and takes {latency}",
+        hint=f"allow a drop of {no_less(drop):g}, or more trials",
+    )
