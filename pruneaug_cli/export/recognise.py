@@ -173,8 +173,8 @@ class _Recogniser:
             return "not a 2-D pool"
         if not _written_out(node):
             return PADDING
-        if _pair(node, "dilations") != (1, 1) or node.attributes.get_int("ceil_mode", 0):
-            return "pools with dilation or rounds its size up"
+        if _pair(node, "dilations") != (1, 1):
+            return "pools with dilation"
         if len(node.outputs) > 1:
             return "also returns where the maxima are"
         window = (_pair(node, "kernel_shape"), _pair(node, "strides"), _pads(node))
