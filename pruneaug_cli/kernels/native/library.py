@@ -1,0 +1,156 @@
+"""The engine through ctypes: regions on NumPy arrays. The C side is ``src/region.h``."""
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from pruneaug_cli.kernels.encoding import EncodedRegion
+from pruneaug_cli.kernels.program import Floats
+
+_ERROR_BYTES = 512
+_Floats = ctypes.POINTER(ctypes.c_float)
+
+
+class Library:
+    """A loaded engine.
+
+    Raises:
+        OSError: the file is not a library for this machine.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._functions = ctypes.CDLL(str(path))
+        _declare(self._functions)
+
+    @property
+    def version(self) -> str:
+        """Version of the engine."""
+        return bytes(self._functions.pa_version()).decode()
+
+    @property
+    def isa(self) -> str:
+        """The instruction set it was built for: avx512, avx2, sse, neon or generic."""
+        return bytes(self._functions.pa_isa()).decode()
+
+    def open_region(self, encoded: EncodedRegion) -> "Region":
+        """Create a region.
+
+        Raises:
+            ValueError: the program is damaged; the message names the record.
+        """
+        return Region(self._functions, encoded)
+
+
+class Region:
+    """A region in the engine's memory; a context manager that frees it."""
+
+    def __init__(self, functions: ctypes.CDLL, encoded: EncodedRegion) -> None:
+        self._functions = functions
+        self._handle = ctypes.c_void_p()
+        program = np.ascontiguousarray(encoded.program, dtype=np.int64)
+        values = np.ascontiguousarray(encoded.values, dtype=np.float32)
+        masks = np.ascontiguousarray(encoded.masks, dtype=np.uint8)
+        error = ctypes.create_string_buffer(_ERROR_BYTES)
+        failed = functions.pa_region_create(
+            program.ctypes.data, program.size, values.ctypes.data, values.size,
+            masks.ctypes.data, masks.size, ctypes.byref(self._handle), error, _ERROR_BYTES,
+        )  # fmt: skip
+        if failed:
+            raise ValueError(error.value.decode())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the region; it cannot run any more."""
+        self._functions.pa_region_destroy(self._handle)
+        self._handle = ctypes.c_void_p()
+
+    def run(self, inputs: Sequence[Floats]) -> list[Floats]:
+        """Compute the outputs; inputs (S, C, H, W) or (S, F) that fit the region.
+
+        Raises:
+            ValueError: an input does not fit the region.
+            MemoryError: the engine found no memory for this many samples.
+        """
+        arrays = [np.ascontiguousarray(array, dtype=np.float32) for array in inputs]
+        samples = arrays[0].shape[0] if arrays else 0
+        expected = [(samples, *dims) for dims in self.input_dims]
+        if [array.shape for array in arrays] != expected:
+            found = [array.shape for array in arrays]
+            raise ValueError(f"expected inputs of shapes {expected}, got {found}")
+        outputs = [np.empty((samples, *dims), np.float32) for dims in self.output_dims]
+        self.run_into(arrays, outputs)
+        return outputs
+
+    def run_into(self, inputs: Sequence[Floats], outputs: Sequence[Floats]) -> None:
+        """Like :meth:`run`, into arrays of the caller: contiguous float32 of the right shapes."""
+        error = ctypes.create_string_buffer(_ERROR_BYTES)
+        failed = self._functions.pa_region_run(
+            self._handle, inputs[0].shape[0], _pointers(inputs), _pointers(outputs), None, error,
+            _ERROR_BYTES,
+        )  # fmt: skip
+        if failed:
+            raise MemoryError(error.value.decode())
+
+    @property
+    def input_dims(self) -> list[tuple[int, ...]]:
+        """Shape per sample of every input."""
+        count = self._functions.pa_region_inputs(self._handle)
+        return [self._dims(self._functions.pa_region_input, index) for index in range(count)]
+
+    @property
+    def output_dims(self) -> list[tuple[int, ...]]:
+        """Shape per sample of every output."""
+        count = self._functions.pa_region_outputs(self._handle)
+        return [self._dims(self._functions.pa_region_output, index) for index in range(count)]
+
+    @property
+    def memory_bytes(self) -> tuple[int, int]:
+        """Bytes of packed weights, and of the buffers of one sample."""
+        weights, workspace = ctypes.c_size_t(), ctypes.c_size_t()
+        self._functions.pa_region_memory(
+            self._handle, ctypes.byref(weights), ctypes.byref(workspace)
+        )
+        return weights.value, workspace.value
+
+    def _dims(self, describe: "ctypes._NamedFuncPointer", index: int) -> tuple[int, ...]:
+        kind, dims = ctypes.c_int32(), (ctypes.c_int64 * 3)()
+        describe(self._handle, index, ctypes.byref(kind), dims)
+        return tuple(dims) if kind.value == 1 else (dims[0],)
+
+
+def _pointers(arrays: Sequence[Floats]) -> "ctypes.Array[ctypes._Pointer[ctypes.c_float]]":
+    return (_Floats * len(arrays))(*(array.ctypes.data_as(_Floats) for array in arrays))
+
+
+def _declare(functions: ctypes.CDLL) -> None:
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    functions.pa_version.restype = functions.pa_isa.restype = ctypes.c_char_p
+    functions.pa_region_create.argtypes = [
+        pointer, size, pointer, size, pointer, size, pointer, ctypes.c_char_p, size,
+    ]  # fmt: skip
+    functions.pa_region_destroy.argtypes = [pointer]
+    functions.pa_region_destroy.restype = None
+    for count in (functions.pa_region_inputs, functions.pa_region_outputs):
+        count.argtypes, count.restype = [pointer], size
+    for describe in (functions.pa_region_input, functions.pa_region_output):
+        describe.argtypes, describe.restype = [pointer, size, pointer, pointer], None
+    functions.pa_region_run.argtypes = [
+        pointer, ctypes.c_int64, pointer, pointer, pointer, ctypes.c_char_p, size,
+    ]  # fmt: skip
+    functions.pa_region_memory.argtypes = [pointer, pointer, pointer]
+    functions.pa_region_memory.restype = None

@@ -1,0 +1,32 @@
+/* The product of a weight and rows: y[s] = act(W x[s] + bias + residual[s]). */
+#ifndef PRUNEAUG_LINEAR_H
+#define PRUNEAUG_LINEAR_H
+
+#include <stdint.h>
+
+#include "pack.h"
+#include "region.h"
+
+typedef struct {
+    int32_t rows, cols;
+    pa_strips tokens;   /* for the token-major kernel: a vector is a strip's outputs */
+    pa_strips channels; /* for the channel-major one: a vector is samples; empty if never better */
+    float *bias;
+} pa_linear;
+
+typedef struct {
+    const float *x, *residual; /* (samples, cols), (samples, rows) or null */
+    float *y;                  /* (samples, rows) */
+    int64_t samples;
+    int relu;
+} pa_rows;
+
+/* 0, or -1 when memory runs out. Free it in both cases. */
+int pa_linear_make(pa_linear *linear, const pa_weight *weight, const float *bias);
+void pa_linear_free(pa_linear *linear);
+int64_t pa_linear_bytes(const pa_linear *linear);
+
+/* 0, or -1 when memory runs out. */
+int pa_linear_run(const pa_linear *linear, const pa_rows *rows, const pa_parallel *parallel);
+
+#endif

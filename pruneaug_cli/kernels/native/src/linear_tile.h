@@ -1,0 +1,96 @@
+/* Token-major tiles for one vector type; linear.c includes this once per type.
+ *
+ * Needs LANES and NAME(x). A strip has RV vectors of outputs; a tile makes them for NT samples.
+ * Per entry it loads RV vectors of weights and broadcasts one input per sample. */
+
+typedef float NAME(vec) __attribute__((vector_size(4 * LANES)));
+typedef float NAME(memory) __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t NAME(bits) __attribute__((vector_size(4 * LANES)));
+
+PA_INLINE NAME(vec) NAME(load)(const float *from) { return *(const NAME(memory) *)from; }
+
+PA_INLINE void NAME(finish)(const pa_linear *l, const pa_rows *rows, const pa_strip *strip,
+                            int64_t sample, NAME(vec) acc[4], const int RV) {
+    int64_t place = sample * l->rows + strip->row;
+    float out[4 * LANES], extra[4 * LANES] = {0};
+    const float *residual = rows->residual ? rows->residual + place : extra;
+    int whole = strip->rows == strip->height;
+    if (rows->residual && !whole)
+        residual = memcpy(extra, residual, (size_t)strip->rows * sizeof(float));
+    float *y = whole ? rows->y + place : out;
+#pragma GCC unroll 4
+    for (int r = 0; r < RV; r++) {
+        NAME(vec) value = acc[r];
+        if (rows->residual) value += NAME(load)(residual + r * LANES);
+        if (rows->relu)
+            value = (NAME(vec))((NAME(bits))value & ~(value < (NAME(vec)){0}));
+        *(NAME(memory) *)(y + r * LANES) = value;
+    }
+    if (!whole) memcpy(rows->y + place, out, (size_t)strip->rows * sizeof(float));
+}
+
+PA_INLINE void NAME(tile)(const pa_linear *l, const pa_rows *rows, int32_t first, int32_t last,
+                          int64_t sample, const int RV, const int NT) {
+    const int64_t K = l->cols;
+    for (int32_t s = first; s < last; s++) {
+        const pa_strip *strip = &l->tokens.strip[s];
+        const int32_t *offset = l->tokens.offsets + strip->offset;
+        const float *weight = l->tokens.values + strip->value;
+        const float *x = rows->x + sample * K;
+        NAME(vec) acc[8][4];
+#pragma GCC unroll 8
+        for (int n = 0; n < NT; n++)
+#pragma GCC unroll 4
+            for (int r = 0; r < RV; r++) acc[n][r] = NAME(load)(l->bias + strip->row + r * LANES);
+        for (int32_t e = 0; e < strip->entries; e++) {
+            const float *from = x + *offset++;
+            NAME(vec) w[4];
+#pragma GCC unroll 4
+            for (int r = 0; r < RV; r++) {
+                w[r] = NAME(load)(weight + r * LANES);
+                __builtin_prefetch(weight + AHEAD + r * LANES);
+            }
+#pragma GCC unroll 8
+            for (int n = 0; n < NT; n++)
+#pragma GCC unroll 4
+                for (int r = 0; r < RV; r++) acc[n][r] += w[r] * from[n * K];
+            weight += RV * LANES;
+        }
+#pragma GCC unroll 8
+        for (int n = 0; n < NT; n++) NAME(finish)(l, rows, strip, sample + n, acc[n], RV);
+    }
+}
+
+/* One sample: U entries at a time, each with accumulators of its own, so that the additions of
+ * one do not wait for those of the other. */
+PA_INLINE void NAME(single)(const pa_linear *l, const pa_rows *rows, int32_t first, int32_t last,
+                            int64_t sample, const int RV, const int U) {
+    const float *x = rows->x + sample * l->cols;
+    for (int32_t s = first; s < last; s++) {
+        const pa_strip *strip = &l->tokens.strip[s];
+        const int32_t *offset = l->tokens.offsets + strip->offset;
+        const float *weight = l->tokens.values + strip->value;
+        NAME(vec) acc[8][4] = {0};
+        int32_t e = 0;
+        for (; e + U <= strip->entries; e += U, weight += U * RV * LANES)
+#pragma GCC unroll 8
+            for (int u = 0; u < U; u++)
+#pragma GCC unroll 4
+                for (int r = 0; r < RV; r++) {
+                    const float *w = weight + (u * RV + r) * LANES;
+                    __builtin_prefetch(w + AHEAD);
+                    acc[u][r] += NAME(load)(w) * x[offset[e + u]];
+                }
+        for (; e < strip->entries; e++, weight += RV * LANES)
+#pragma GCC unroll 4
+            for (int r = 0; r < RV; r++)
+                acc[0][r] += NAME(load)(weight + r * LANES) * x[offset[e]];
+#pragma GCC unroll 4
+        for (int r = 0; r < RV; r++) {
+            acc[0][r] += NAME(load)(l->bias + strip->row + r * LANES);
+#pragma GCC unroll 8
+            for (int u = 1; u < U; u++) acc[0][r] += acc[u][r];
+        }
+        NAME(finish)(l, rows, strip, sample, acc[0], RV);
+    }
+}

@@ -1,0 +1,327 @@
+/* Plans a region: which steps it takes, which slots live when, and where in memory they lie. */
+#include "plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "region.h"
+
+#define MOST_FLOATS ((int64_t)INT32_MAX - 65536) /* of a slot: its offsets are int32 */
+#define MOST_WORKSPACE ((int64_t)1 << 32)        /* floats: 16 GiB */
+enum { LINE = 16 };
+
+static int is_rows(const pa_plan *plan, int32_t value) {
+    return plan->program.shapes[value].kind == PA_ROWS;
+}
+
+static int64_t round_to_line(int64_t floats) { return (floats + LINE - 1) / LINE * LINE; }
+
+/* A slot for planes laid out for their consumers; -1 when it would be too large. */
+static int32_t add_slot(pa_plan *plan, pa_slot slot) {
+    slot.slack = round_to_line(slot.slack) + LINE;
+    if (slot.planes * slot.stride + 2 * slot.slack > MOST_FLOATS) return -1;
+    slot.born = slot.dies = -1;
+    slot.buffer = -1;
+    plan->slot[plan->slots] = slot;
+    return plan->slots++;
+}
+
+static int32_t add_value_slot(pa_plan *plan, int32_t value) {
+    const pa_layout *layout = &plan->layout[plan->layout_of[value]];
+    return add_slot(plan, (pa_slot){
+                              .planes = plan->program.shapes[value].channels,
+                              .data = {layout->height, layout->width},
+                              .pitch = layout->pitch,
+                              .stride = layout->stride,
+                              .slack = (int64_t)layout->reach[0] * layout->pitch + layout->reach[1],
+                          });
+}
+
+static int32_t add_split_slot(pa_plan *plan, const pa_split *split) {
+    const pa_layout *layout = &plan->layout[split->layout];
+    int64_t below = layout->height + split->high[0] - split->data[0];
+    int64_t zeros = below > -split->low[0] ? below : -split->low[0];
+    int64_t stride = round_to_line((split->data[0] + zeros) * layout->pitch);
+    int64_t front = -(int64_t)split->low[0] * layout->pitch - split->low[1];
+    int64_t back = (int64_t)layout->vectors * LINE + /* a vector has at most LINE lanes */
+                   (int64_t)split->high[0] * layout->pitch + split->high[1];
+    int64_t planes = (int64_t)split->phases * plan->program.shapes[split->source].channels;
+    if (planes > MOST_FLOATS / stride) return -1;
+    return add_slot(plan, (pa_slot){
+                              .planes = (int32_t)planes,
+                              .data = {split->data[0], split->data[1]},
+                              .pitch = layout->pitch,
+                              .stride = stride,
+                              .slack = front > back ? front : back,
+                          });
+}
+
+/* -- steps ---------------------------------------------------------------------------------- */
+
+static void use(pa_plan *plan, int32_t slot, int32_t step) {
+    if (slot < 0) return;
+    if (plan->slot[slot].born < 0) plan->slot[slot].born = step;
+    plan->slot[slot].dies = step;
+}
+
+static void add_step(pa_plan *plan, pa_step step) {
+    use(plan, step.source, plan->steps);
+    use(plan, step.residual, plan->steps);
+    use(plan, step.result, plan->steps);
+    plan->step[plan->steps++] = step;
+}
+
+/* The slot a conv reads: its source, or the split of it, made by a step of its own. */
+static int32_t conv_input(pa_plan *plan, const pa_instruction *op, const int32_t *slot_of) {
+    int32_t index = pa_split_of(plan, op);
+    if (index < 0) return slot_of[op->source];
+    pa_split *split = &plan->split[index];
+    if (split->slot >= 0) return split->slot;
+    split->slot = add_split_slot(plan, split);
+    if (split->slot >= 0)
+        add_step(plan, (pa_step){PA_STEP_SPLIT, -1, slot_of[op->source], -1, split->slot, op, index});
+    return split->slot;
+}
+
+static int add_compute(pa_plan *plan, const pa_instruction *op, int32_t *slot_of) {
+    pa_step step = {PA_STEP_COMPUTE, -1, -1, -1, -1, op, -1};
+    if (is_rows(plan, op->source)) {
+        if (op->opcode == PA_LINEAR) step.item = plan->linears++;
+        plan->row_step[plan->row_steps++] = step;
+        return 0;
+    }
+    step.source = op->opcode == PA_CONV ? conv_input(plan, op, slot_of) : slot_of[op->source];
+    if (op->opcode == PA_CONV) step.item = plan->convs++;
+    if (op->residual >= 0) step.residual = slot_of[op->residual];
+    if (!is_rows(plan, op->result)) {
+        step.result = slot_of[op->result] = add_value_slot(plan, op->result);
+        if (step.result < 0) return -1;
+    }
+    if (step.source < 0) return -1;
+    add_step(plan, step);
+    return 0;
+}
+
+static void add_stores(pa_plan *plan, int32_t value, int32_t slot) {
+    for (int32_t i = 0; i < plan->program.outputs; i++)
+        if (plan->program.output[i] == value)
+            add_step(plan, (pa_step){PA_STEP_STORE, i, slot, -1, -1, NULL, -1});
+}
+
+static int add_steps(pa_plan *plan, int32_t *slot_of, pa_error error) {
+    const pa_program *program = &plan->program;
+    for (int32_t v = 0; v < program->inputs; v++) {
+        if (is_rows(plan, v)) continue;
+        slot_of[v] = add_value_slot(plan, v);
+        if (slot_of[v] < 0) return pa_fail(error, "input %d: too large", v);
+        add_step(plan, (pa_step){PA_STEP_LOAD, v, -1, -1, slot_of[v], NULL, -1});
+    }
+    for (int32_t i = 0; i < program->instructions; i++) {
+        const pa_instruction *op = &program->instruction[i];
+        if (add_compute(plan, op, slot_of)) return pa_fail(error, "instruction %d: too large", i);
+        if (!is_rows(plan, op->result)) add_stores(plan, op->result, slot_of[op->result]);
+    }
+    return 0;
+}
+
+/* -- buffers -------------------------------------------------------------------------------- */
+
+static int same_geometry(const pa_slot *a, const pa_slot *b) {
+    return a->data[0] == b->data[0] && a->data[1] == b->data[1] && a->pitch == b->pitch &&
+           a->stride == b->stride;
+}
+
+static void give_buffer(pa_plan *plan, int32_t slot, int32_t buffer) {
+    pa_slot *taker = &plan->slot[slot];
+    pa_buffer *given = &plan->buffer[buffer];
+    int64_t floats = taker->planes * taker->stride;
+    taker->buffer = buffer;
+    given->slot = slot;
+    if (given->floats < floats) given->floats = floats;
+    if (given->slack < taker->slack) given->slack = taker->slack;
+}
+
+/* Whether the result may overwrite this operand: it dies here, and each float is read (by the
+ * same kernel call, just before) only where it is written. */
+static int can_overwrite(const pa_plan *plan, int32_t index, int32_t slot) {
+    const pa_step *step = &plan->step[index];
+    if (slot < 0 || plan->slot[slot].dies != index) return 0;
+    if (!same_geometry(&plan->slot[slot], &plan->slot[step->result])) return 0;
+    switch (step->op->opcode) {
+        case PA_CONV: return slot == step->residual && slot != step->source;
+        case PA_ADD:
+        case PA_ACTIVATE: return 1;
+        default: return 0;
+    }
+}
+
+static void place_slot(pa_plan *plan, int32_t index) {
+    const pa_step *step = &plan->step[index];
+    const pa_slot *slot = &plan->slot[step->result];
+    if (step->kind == PA_STEP_COMPUTE) {
+        int32_t operands[2] = {step->residual, step->source};
+        for (int i = 0; i < 2; i++)
+            if (can_overwrite(plan, index, operands[i])) {
+                give_buffer(plan, step->result, plan->slot[operands[i]].buffer);
+                return;
+            }
+    }
+    for (int32_t b = 0; b < plan->buffers; b++) {
+        const pa_slot *holder = &plan->slot[plan->buffer[b].slot];
+        if (holder->dies < index && same_geometry(holder, slot)) {
+            give_buffer(plan, step->result, b);
+            return;
+        }
+    }
+    plan->buffer[plan->buffers] = (pa_buffer){0};
+    give_buffer(plan, step->result, plan->buffers++);
+}
+
+static int place_buffers(pa_plan *plan, pa_error error) {
+    for (int32_t i = 0; i < plan->steps; i++)
+        if (plan->step[i].result >= 0) place_slot(plan, i);
+    for (int32_t b = 0; b < plan->buffers; b++) {
+        plan->buffer[b].place = plan->workspace + plan->buffer[b].slack;
+        plan->workspace += plan->buffer[b].floats + 2 * plan->buffer[b].slack;
+        if (plan->workspace > MOST_WORKSPACE)
+            return pa_fail(error, "the region's planes need more than %lld floats",
+                           (long long)MOST_WORKSPACE);
+    }
+    return 0;
+}
+
+/* Rows: values that are region inputs or outputs live with the caller, the others in an arena
+ * where values take turns. What planes turn into is written first, before any row step. */
+static int place_rows(pa_plan *plan) {
+    const pa_program *program = &plan->program;
+    size_t values = (size_t)program->values;
+    int32_t *dies = malloc(values * sizeof *dies), *holder = malloc(values * sizeof *holder);
+    int64_t *size = calloc(values, sizeof *size), *chosen = malloc(values * sizeof *chosen);
+    int32_t buffers = 0;
+    int failed = !dies || !holder || !size || !chosen;
+    for (int32_t v = 0; v < program->values && !failed; v++) {
+        dies[v] = is_rows(plan, v) && v >= program->inputs ? v : -1;
+        plan->row_place[v] = chosen[v] = -1;
+    }
+    for (int32_t i = 0; i < program->instructions && !failed; i++) {
+        const pa_instruction *op = &program->instruction[i];
+        if (op->source >= program->inputs) dies[op->source] = op->result;
+        if (op->residual >= program->inputs) dies[op->residual] = op->result;
+    }
+    for (int32_t i = 0; i < program->outputs && !failed; i++) dies[program->output[i]] = -1;
+    for (int crossing = 1; crossing >= 0 && !failed; crossing--)
+        for (int32_t i = 0; i < program->instructions; i++) {
+            int32_t v = program->inputs + i, b = crossing ? buffers : 0;
+            if (!is_rows(plan, v) || dies[v] < 0) continue;
+            if (crossing == is_rows(plan, program->instruction[i].source)) continue;
+            while (b < buffers && dies[holder[b]] >= v) b++;
+            if (b == buffers) buffers++;
+            holder[b] = v;
+            chosen[v] = b;
+            if (size[b] < program->shapes[v].channels) size[b] = program->shapes[v].channels;
+        }
+    for (int32_t b = 0; b < buffers && !failed; b++) {
+        for (int32_t v = 0; v < program->values; v++)
+            if (chosen[v] == b) plan->row_place[v] = plan->row_floats;
+        plan->row_floats += round_to_line(size[b]);
+    }
+    free(dies);
+    free(holder);
+    free(size);
+    free(chosen);
+    return failed ? -1 : 0;
+}
+
+/* -- weights -------------------------------------------------------------------------------- */
+
+static int pack_conv(pa_plan *plan, const pa_step *step) {
+    const pa_weight *weight = &plan->program.weight[step->op->weight];
+    pa_conv *conv = &plan->conv[step->item];
+    pa_columns columns;
+    conv->bias = calloc((size_t)weight->rows, sizeof(float));
+    if (!conv->bias) return -1;
+    if (step->op->bias) memcpy(conv->bias, step->op->bias, (size_t)weight->rows * sizeof(float));
+    if (pa_conv_columns(plan, step->op, plan->slot[step->source].stride, &columns, &conv->lanes))
+        return -1;
+    int failed = pa_pack(weight, pa_product_height, columns, &conv->strips);
+    free((void *)columns.offset);
+    free((void *)columns.group);
+    return failed;
+}
+
+static int pack_weights(pa_plan *plan) {
+    for (int32_t i = 0; i < plan->steps; i++)
+        if (plan->step[i].item >= 0 && plan->step[i].kind == PA_STEP_COMPUTE)
+            if (pack_conv(plan, &plan->step[i])) return -1;
+    for (int32_t i = 0; i < plan->row_steps; i++) {
+        const pa_step *step = &plan->row_step[i];
+        if (step->item >= 0 &&
+            pa_linear_make(&plan->linear[step->item], &plan->program.weight[step->op->weight],
+                           step->op->bias))
+            return -1;
+    }
+    return 0;
+}
+
+/* Drops the pointers into the caller's blobs. */
+static void forget_blobs(pa_program *program) {
+    for (int32_t i = 0; i < program->weights; i++)
+        program->weight[i].values = NULL, program->weight[i].mask = NULL;
+    for (int32_t i = 0; i < program->instructions; i++) program->instruction[i].bias = NULL;
+}
+
+/* -- the whole ------------------------------------------------------------------------------ */
+
+static int allocate(pa_plan *plan) {
+    size_t values = (size_t)plan->program.values, ops = (size_t)plan->program.instructions;
+    size_t steps = values + ops + (size_t)plan->program.outputs;
+    plan->layout = calloc(values, sizeof *plan->layout);
+    plan->layout_of = calloc(values, sizeof *plan->layout_of);
+    plan->slot = calloc(values + ops, sizeof *plan->slot);
+    plan->buffer = calloc(values + ops, sizeof *plan->buffer);
+    plan->split = calloc(ops, sizeof *plan->split);
+    plan->conv = calloc(ops, sizeof *plan->conv);
+    plan->linear = calloc(ops, sizeof *plan->linear);
+    plan->step = calloc(steps, sizeof *plan->step);
+    plan->row_step = calloc(ops, sizeof *plan->row_step);
+    plan->row_place = calloc(values, sizeof *plan->row_place);
+    return plan->layout && plan->layout_of && plan->slot && plan->buffer && plan->split &&
+                   plan->conv && plan->linear && plan->step && plan->row_step && plan->row_place
+               ? 0
+               : -1;
+}
+
+int pa_plan_make(pa_plan *plan, pa_error error) {
+    if (allocate(plan)) return pa_fail(error, "out of memory");
+    if (pa_layouts_make(plan, error)) return -1;
+    int32_t *slot_of = malloc((size_t)plan->program.values * sizeof *slot_of);
+    if (!slot_of) return pa_fail(error, "out of memory");
+    int failed = add_steps(plan, slot_of, error);
+    free(slot_of);
+    if (failed || place_buffers(plan, error)) return -1;
+    if (place_rows(plan) || pack_weights(plan)) return pa_fail(error, "out of memory");
+    forget_blobs(&plan->program);
+    return 0;
+}
+
+void pa_plan_free(pa_plan *plan) {
+    for (int32_t i = 0; i < plan->layouts; i++) free(plan->layout[i].keep);
+    for (int32_t i = 0; i < plan->splits; i++) free(plan->split[i].phase);
+    for (int32_t i = 0; i < plan->convs; i++) {
+        pa_strips_free(&plan->conv[i].strips);
+        free(plan->conv[i].bias);
+        free(plan->conv[i].lanes);
+    }
+    for (int32_t i = 0; i < plan->linears; i++) pa_linear_free(&plan->linear[i]);
+    void *arrays[] = {plan->layout, plan->layout_of, plan->slot,     plan->buffer,   plan->split,
+                      plan->conv,   plan->linear,    plan->step,     plan->row_step, plan->row_place};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
+    pa_program_free(&plan->program);
+}
+
+int64_t pa_plan_weight_bytes(const pa_plan *plan) {
+    int64_t bytes = 0;
+    for (int32_t i = 0; i < plan->convs; i++) bytes += pa_strips_bytes(&plan->conv[i].strips);
+    for (int32_t i = 0; i < plan->linears; i++) bytes += pa_linear_bytes(&plan->linear[i]);
+    return bytes;
+}

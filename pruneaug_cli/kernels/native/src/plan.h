@@ -1,0 +1,115 @@
+/* What a region will do, worked out once at creation: layouts, buffers, packed weights, steps.
+ * Steps on planes run sample by sample in one
+ * sample's buffers; steps on rows run afterwards, on all samples at once: rows never become
+ * planes again, so the order holds. */
+#ifndef PRUNEAUG_PLAN_H
+#define PRUNEAUG_PLAN_H
+
+#include "linear.h"
+#include "pack.h"
+#include "product.h"
+#include "program.h"
+
+/* How the planes of one height and width are stored: rows `pitch` floats apart, planes `stride`
+ * floats apart. What lies between (right of a row, below a plane) is always zero, and is the
+ * padding of its neighbours: the right pad of a row is the left pad of the next. */
+typedef struct {
+    int32_t height, width;
+    int32_t reach[2]; /* how many rows, columns kernels look beyond the data */
+    int32_t pitch;
+    int32_t narrow;  /* pitch == width although kernels look beyond: entries mask their lanes */
+    int32_t vectors; /* that cover the height x pitch positions */
+    int64_t stride;
+    int8_t *keep; /* per position of those vectors, -1 where data is; null: everywhere */
+} pa_layout;
+
+/* The input of a strided (or not aligned) convolution as planes with the geometry of its output:
+ * plane (phase, channel) holds the input's [y * stride + row][x * stride + col]. Then each kernel
+ * position is one offset, as in the aligned case. */
+typedef struct {
+    int32_t source, layout; /* value; layout of the output */
+    int32_t stride[2];
+    int32_t low[2], high[2]; /* first and last row, column read beyond the output's range */
+    int32_t data[2];         /* rows, columns of data in each plane */
+    int32_t phases;
+    int32_t (*phase)[2];
+    int32_t slot; /* -1 until the first step that needs it */
+} pa_split;
+
+/* A set of planes in a workspace: a value, or the phases of one for a strided kernel. */
+typedef struct {
+    int32_t planes, data[2]; /* how many; the rows and columns written in each */
+    int32_t pitch;
+    int64_t stride;
+    int64_t slack;            /* zeros before the first plane and behind the last */
+    int32_t born, dies;       /* first and last step that uses it */
+    int32_t buffer;
+} pa_slot;
+
+typedef struct { /* slots of one geometry share a buffer in turn: its zeros stay zeros */
+    int64_t floats, slack; /* of planes; of zeros before them, and behind them */
+    int64_t place;         /* start of the planes in the workspace */
+    int32_t slot;          /* its present holder while planning */
+} pa_buffer;
+
+typedef struct {
+    pa_strips strips;
+    float *bias;
+    int8_t *lanes;
+} pa_conv;
+
+typedef enum {
+    PA_STEP_LOAD,
+    PA_STEP_STORE,
+    PA_STEP_SPLIT,
+    PA_STEP_COMPUTE,
+} pa_step_kind;
+
+typedef struct {
+    pa_step_kind kind;
+    int32_t port;                     /* load, store: which input or output */
+    int32_t source, residual, result; /* slots; -1 when absent, or rows */
+    const pa_instruction *op;         /* compute */
+    int32_t item;                     /* split, conv or linear: which */
+} pa_step;
+
+typedef struct {
+    pa_program program; /* its blobs are gone: weights and biases are packed here */
+    int32_t layouts, slots, buffers, splits, convs, linears, steps, row_steps;
+    pa_layout *layout;
+    int32_t *layout_of; /* per value; -1 for rows */
+    pa_slot *slot;
+    pa_buffer *buffer;
+    pa_split *split;
+    pa_conv *conv;
+    pa_linear *linear;
+    pa_step *step;     /* on planes, for each sample */
+    pa_step *row_step; /* on rows, once */
+    int64_t workspace; /* floats of the planes' buffers */
+    int64_t *row_place; /* per value: start in the rows' arena, floats per sample; -1 outside */
+    int64_t row_floats; /* of that arena, per sample */
+} pa_plan;
+
+/* 0, or -1 with a message. Free the plan in both cases. */
+int pa_plan_make(pa_plan *plan, pa_error error);
+void pa_plan_free(pa_plan *plan);
+int64_t pa_plan_weight_bytes(const pa_plan *plan);
+
+/* layout.c: where kernels look, and the layouts and splits that follow from it. */
+
+/* Rows and columns a convolution reads relative to its output position, in steps of its stride. */
+typedef struct {
+    int32_t low[2], high[2];
+    int aligned; /* stride 1 and output as large as input: reads the value itself */
+} pa_reach;
+
+pa_reach pa_conv_reach(const pa_program *program, const pa_instruction *op);
+int pa_layouts_make(pa_plan *plan, pa_error error);
+/* The split a conv reads (an index), or -1 when it is aligned. */
+int32_t pa_split_of(const pa_plan *plan, const pa_instruction *op);
+/* Offset and lane group of every weight column of a conv that reads planes `stride` apart. The
+ * caller frees both arrays; -1 when memory runs out. `lanes` gets the flags of each group. */
+int pa_conv_columns(const pa_plan *plan, const pa_instruction *op, int64_t stride,
+                    pa_columns *columns, int8_t **lanes);
+
+#endif

@@ -1,0 +1,158 @@
+/* Everything planes go through that is not a product. Pads are zero before and after. */
+#include "planes.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "vector.h"
+
+static float *row_of(const pa_planes *planes, int32_t channel, int32_t row) {
+    return planes->data + channel * planes->stride + (int64_t)row * planes->pitch;
+}
+
+void pa_planes_load(const float *contiguous, const pa_planes *to) {
+    for (int32_t c = 0; c < to->channels; c++)
+        for (int32_t y = 0; y < to->height; y++, contiguous += to->width)
+            memcpy(row_of(to, c, y), contiguous, (size_t)to->width * sizeof(float));
+}
+
+void pa_planes_store(const pa_planes *from, float *contiguous) {
+    for (int32_t c = 0; c < from->channels; c++)
+        for (int32_t y = 0; y < from->height; y++, contiguous += from->width)
+            memcpy(contiguous, row_of(from, c, y), (size_t)from->width * sizeof(float));
+}
+
+/* to[0 .. count) = from[0], from[stride], ... */
+static void take_every(const float *restrict from, int32_t stride, float *restrict to,
+                       int32_t count) {
+    if (stride == 1)
+        memcpy(to, from, (size_t)count * sizeof(float));
+    else if (stride == 2)
+        for (int32_t x = 0; x < count; x++) to[x] = from[2 * x];
+    else
+        for (int32_t x = 0; x < count; x++) to[x] = from[(int64_t)stride * x];
+}
+
+/* How many of `size` positions a phase has. */
+static int32_t phase_size(int32_t size, int32_t phase, int32_t stride, int32_t most) {
+    int32_t count = phase < size ? (size - phase + stride - 1) / stride : 0;
+    return count < most ? count : most;
+}
+
+void pa_planes_split(const pa_split *split, const pa_planes *from, float *to, int64_t to_stride,
+                     int32_t to_pitch) {
+    const int32_t *data = split->data, *stride = split->stride;
+    for (int32_t p = 0; p < split->phases; p++) {
+        int32_t row = split->phase[p][0], col = split->phase[p][1];
+        int32_t height = phase_size(from->height, row, stride[0], data[0]);
+        int32_t width = phase_size(from->width, col, stride[1], data[1]);
+        for (int32_t c = 0; c < from->channels; c++, to += to_stride)
+            for (int32_t y = 0; y < data[0]; y++) {
+                float *line = to + (int64_t)y * to_pitch;
+                int32_t filled = y < height ? width : 0;
+                if (filled) take_every(row_of(from, c, y * stride[0] + row) + col, stride[1], line, filled);
+                memset(line + filled, 0, (size_t)(data[1] - filled) * sizeof(float));
+            }
+    }
+}
+
+void pa_planes_add(const pa_planes *left, const pa_planes *right, int relu, const pa_planes *to) {
+    for (int32_t c = 0; c < to->channels; c++)
+        for (int32_t v = 0; v < to->vectors; v++) {
+            int64_t place = c * to->stride + (int64_t)v * PA_LANES;
+            pa_vec sum = pa_load(left->data + place) + pa_load(right->data + place);
+            pa_store(to->data + place, relu ? pa_relu(sum) : sum);
+        }
+}
+
+void pa_planes_activate(const pa_planes *from, int relu, const pa_planes *to) {
+    for (int32_t c = 0; c < to->channels; c++)
+        for (int32_t v = 0; v < to->vectors; v++) {
+            int64_t place = c * to->stride + (int64_t)v * PA_LANES;
+            pa_vec value = pa_load(from->data + place);
+            pa_store(to->data + place, relu ? pa_relu(value) : value);
+        }
+}
+
+/* The part of a window that lies inside: first and end along one axis of `size`. */
+static void clip(int32_t start, int32_t kernel, int32_t size, int32_t *first, int32_t *end) {
+    *first = start > 0 ? start : 0;
+    *end = start + kernel < size ? start + kernel : size;
+}
+
+static float window_maximum(const pa_planes *from, int32_t channel, const int32_t rows[2],
+                            const int32_t cols[2]) {
+    float best = -INFINITY;
+    for (int32_t y = rows[0]; y < rows[1]; y++)
+        for (int32_t x = cols[0]; x < cols[1]; x++) {
+            float value = row_of(from, channel, y)[x];
+            if (value > best || value != value) best = value; /* NaN wins, and stays */
+        }
+    return best;
+}
+
+static float window_sum(const pa_planes *from, int32_t channel, const int32_t rows[2],
+                        const int32_t cols[2]) {
+    float sum = 0.0f;
+    for (int32_t y = rows[0]; y < rows[1]; y++)
+        for (int32_t x = cols[0]; x < cols[1]; x++) sum += row_of(from, channel, y)[x];
+    return sum;
+}
+
+void pa_planes_max_pool(const pa_planes *from, const pa_window *window, const pa_planes *to) {
+    for (int32_t c = 0; c < to->channels; c++)
+        for (int32_t y = 0; y < to->height; y++) {
+            int32_t rows[2], cols[2];
+            clip(y * window->stride[0] - window->pads[0], window->kernel[0], from->height, &rows[0],
+                 &rows[1]);
+            for (int32_t x = 0; x < to->width; x++) {
+                clip(x * window->stride[1] - window->pads[1], window->kernel[1], from->width,
+                     &cols[0], &cols[1]);
+                row_of(to, c, y)[x] = window_maximum(from, c, rows, cols);
+            }
+        }
+}
+
+void pa_planes_average_pool(const pa_planes *from, const pa_window *window, int include_pad,
+                            const pa_planes *to) {
+    for (int32_t c = 0; c < to->channels; c++)
+        for (int32_t y = 0; y < to->height; y++) {
+            int32_t rows[2], cols[2];
+            clip(y * window->stride[0] - window->pads[0], window->kernel[0], from->height, &rows[0],
+                 &rows[1]);
+            for (int32_t x = 0; x < to->width; x++) {
+                clip(x * window->stride[1] - window->pads[1], window->kernel[1], from->width,
+                     &cols[0], &cols[1]);
+                int64_t inside = (int64_t)(rows[1] - rows[0]) * (cols[1] - cols[0]);
+                int64_t all = (int64_t)window->kernel[0] * window->kernel[1];
+                row_of(to, c, y)[x] =
+                    window_sum(from, c, rows, cols) / (float)(include_pad ? all : inside);
+            }
+        }
+}
+
+void pa_planes_mean(const pa_planes *from, float *features) {
+    float scale = 1.0f / ((float)from->height * (float)from->width);
+    for (int32_t c = 0; c < from->channels; c++) {
+        const float *plane = from->data + c * from->stride;
+        pa_vec sum = {0};
+        for (int32_t v = 0; v < from->vectors; v++) sum += pa_load(plane + (int64_t)v * PA_LANES);
+        float total = 0.0f;
+        for (int lane = 0; lane < PA_LANES; lane++) total += sum[lane];
+        features[c] = total * scale;
+    }
+}
+
+void pa_planes_subsample(const pa_planes *from, const int32_t stride[2], int32_t before,
+                         const pa_planes *to) {
+    for (int32_t c = 0; c < to->channels; c++) {
+        int32_t source = c - before;
+        for (int32_t y = 0; y < to->height; y++) {
+            if (source < 0 || source >= from->channels)
+                memset(row_of(to, c, y), 0, (size_t)to->width * sizeof(float));
+            else
+                take_every(row_of(from, source, y * stride[0]), stride[1], row_of(to, c, y),
+                           to->width);
+        }
+    }
+}

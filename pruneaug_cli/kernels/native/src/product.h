@@ -1,0 +1,33 @@
+/* The channel-major product: rows of a weight times planes of positions. */
+#ifndef PRUNEAUG_PRODUCT_H
+#define PRUNEAUG_PRODUCT_H
+
+#include <stdint.h>
+
+#include "pack.h"
+
+enum { PA_MOST_GROUPS = 32 }; /* lane groups of one product: distinct column shifts of a kernel */
+
+/* For each strip row m: y[m] = act(sum over its entries of weight * x[offset] + bias[m] +
+ * residual[m]), for `vectors` vectors of consecutive positions. x, y and residual are planes,
+ * y and residual `y_stride` floats apart; residual may be y itself. */
+typedef struct {
+    const pa_strips *strips;
+    const float *bias; /* one per row */
+    const float *x;
+    float *y;
+    const float *residual; /* or null */
+    const int8_t *keep;    /* per position, -1: store, 0: store zero; or null: store all */
+    const int8_t *lanes;   /* [groups][PA_LANES]: lanes a group of entries reads; group 0 reads all */
+    int64_t y_stride;
+    int32_t vectors;
+    int relu;
+} pa_product;
+
+/* Computes strips first .. last - 1. Writes each row's vectors whole. */
+void pa_product_run(const pa_product *product, int32_t first, int32_t last);
+
+/* Strip heights that have a kernel, for pa_pack. */
+int32_t pa_product_height(int32_t rows);
+
+#endif

@@ -1,0 +1,155 @@
+"""The yardstick: region programs in NumPy, slow, short and obviously right.
+
+Sums run in float64, so the result is the exact one rounded once per instruction.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import assert_never
+
+import numpy as np
+
+from pruneaug_cli.core import BlockShape, Geometry
+from pruneaug_cli.errors import UnsupportedError
+from pruneaug_cli.kernels.backend import check_inputs
+from pruneaug_cli.kernels.inference import value_shapes
+from pruneaug_cli.kernels.program import (
+    Activate,
+    Activation,
+    Add,
+    AveragePool,
+    Conv,
+    Epilogue,
+    Flatten,
+    Floats,
+    GlobalAveragePool,
+    Instruction,
+    Linear,
+    MaxPool,
+    Pads,
+    Pair,
+    RegionProgram,
+    Subsample,
+)
+
+
+class ReferenceBackend:
+    """Runs a region instruction by instruction; every value is kept."""
+
+    name = "reference"
+
+    def why_unavailable(self) -> str | None:
+        """NumPy is always there."""
+        return None
+
+    def why_unsupported(self, geometry: Geometry, block: BlockShape) -> str | None:  # noqa: ARG002 - it serves everything
+        """Every geometry and block is served."""
+        return None
+
+    def run(self, program: RegionProgram, inputs: Sequence[Floats]) -> list[Floats]:
+        """See :meth:`Backend.run`."""
+        check_inputs(program, inputs)
+        value_shapes(program)
+        values = list(inputs)
+        for instruction in program.instructions:
+            values.append(_compute(program, instruction, values).astype(np.float32))
+        return [values[number] for number in program.outputs]
+
+    def fingerprint(self) -> dict[str, str]:
+        """NumPy's version stands for all of it."""
+        return {
+            "library": "numpy",
+            "version": np.__version__,
+            "compiler": "",
+            "isa": "",
+            "digest": "",
+        }
+
+    def operator_library(self) -> Path:
+        """There is none."""
+        raise UnsupportedError(
+            "the reference back end has no ONNX Runtime operators", hint="use the back end 'native'"
+        )
+
+
+def _compute(program: RegionProgram, op: Instruction, values: list[Floats]) -> np.ndarray:
+    match op:
+        case Conv():
+            weight = program.weights[op.weight].dense().astype(np.float64)
+            patches = _windows(values[op.source], op.kernel, op.stride, op.pads, op.dilation)
+            samples, channels, height, width, kh, kw = patches.shape
+            columns = patches.transpose(0, 1, 4, 5, 2, 3).reshape(
+                samples, channels * kh * kw, height * width
+            )
+            product = (weight @ columns).reshape(samples, -1, height, width)
+            return _finish(program, op.epilogue, product, values)
+        case Linear():
+            weight = program.weights[op.weight].dense().astype(np.float64)
+            return _finish(program, op.epilogue, values[op.source] @ weight.T, values)
+        case Add():
+            return _activate(values[op.left] + values[op.right], op.activation)
+        case Activate():
+            return _activate(values[op.source], op.activation)
+        case MaxPool() | AveragePool() | GlobalAveragePool():
+            return _pool(op, values[op.source])
+        case Flatten():
+            source = values[op.source]
+            return source.reshape(source.shape[0], -1)
+        case Subsample():
+            taken = values[op.source][:, :, :: op.stride[0], :: op.stride[1]]
+            return np.pad(taken, ((0, 0), (op.before, op.after), (0, 0), (0, 0)))
+        case _:
+            assert_never(op)
+
+
+def _pool(op: MaxPool | AveragePool | GlobalAveragePool, source: Floats) -> np.ndarray:
+    if isinstance(op, GlobalAveragePool):
+        return source.mean(axis=(2, 3), dtype=np.float64)
+    if isinstance(op, MaxPool):
+        return _windows(source, op.kernel, op.stride, op.pads, fill=-np.inf).max(axis=(4, 5))
+    total = _windows(source, op.kernel, op.stride, op.pads).sum(axis=(4, 5))
+    if op.count_include_pad:
+        return total / (op.kernel[0] * op.kernel[1])
+    inside = _windows(np.ones_like(source), op.kernel, op.stride, op.pads).sum(axis=(4, 5))
+    return total / inside
+
+
+def _windows(
+    source: Floats,
+    kernel: Pair,
+    stride: Pair,
+    pads: Pads,
+    dilation: Pair = (1, 1),
+    fill: float = 0.0,
+) -> np.ndarray:
+    """Every window, float64, shape (S, C, output rows, output columns, kh, kw)."""
+    top, left, bottom, right = pads
+    padded = np.pad(
+        source.astype(np.float64), ((0, 0), (0, 0), (top, bottom), (left, right)),
+        constant_values=fill,
+    )  # fmt: skip
+    span = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, span, axis=(2, 3))
+    return windows[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+
+
+def _finish(
+    program: RegionProgram, epilogue: Epilogue, product: np.ndarray, values: list[Floats]
+) -> np.ndarray:
+    result = product
+    if epilogue.bias is not None:
+        bias = program.biases[epilogue.bias]
+        result = result + bias.reshape(-1, *[1] * (product.ndim - 2))
+    if epilogue.residual is not None:
+        result = result + values[epilogue.residual]
+    return _activate(result, epilogue.activation)
+
+
+def _activate(values: np.ndarray, activation: Activation) -> np.ndarray:
+    match activation:
+        case "none":
+            return values
+        case "relu":
+            return np.where(values < 0, 0, values)  # NaN passes
+        case _:
+            assert_never(activation)
