@@ -46,7 +46,9 @@ Sparsities = Annotated[
     Field(min_length=1),
 ]
 Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
@@ -111,11 +113,32 @@ class SearchSettings(Section):
 
 
 class FinetuneSection(Section):
-    """Recovery training of the chosen plan; the fields of ``training.FinetuneSettings``."""
+    """Recovery training of the chosen plan.
 
-    epochs: Annotated[int, Field(ge=0)] = Field(
-        default=8, description="masked epochs; 0: no training"
+    The fields of ``training.FinetuneSettings`` with the same defaults (a test compares them), but
+    for the seed, which is the recipe's: ``FinetuneSettings(**section.model_dump(), seed=…)``.
+    """
+
+    epochs: Whole = Field(default=8, description="of masked retraining; 0: no training")
+    penalty_epochs: Whole = Field(default=0, description="under the group penalty, before")
+    strength: NonNegative = Field(default=1e-3, description="of the group penalty")
+    reweights: Count = Field(default=4, description="how often its coefficients are computed")
+    epsilon: Positive = Field(default=1e-3, description="keeps coefficients of zeros finite")
+    optimizer: str = Field(default="sgd", description="unless the task brings its own")
+    lr: Positive = Field(default=0.02, description="highest learning rate")
+    momentum: BelowOne = Field(default=0.9, description="of SGD; first beta of AdamW")
+    nesterov: bool = Field(default=True, description="form of SGD's momentum")
+    weight_decay: NonNegative = Field(default=1e-4, description="not of biases and norms")
+    warmup: BelowOne = Field(default=0.05, description="fraction of a phase with rising rate")
+    clip_norm: Positive | None = Field(default=5.0, description="of the gradient; null: none")
+    distillation: Fraction = Field(default=0.5, description="share of the dense model's outputs")
+    temperature: Positive = Field(default=4.0, description="of the distillation")
+    label_smoothing: BelowOne = Field(default=0.0, description="share of the uniform target")
+    evaluate_every: Count = Field(default=1, description="epochs between evaluations")
+    budget_s: Seconds | None = Field(
+        default=None, alias="budget", description="time to spend; null: all epochs, repeatable"
     )
+    channels_last: bool = Field(default=True, description="faster for convolutions on a CPU")
 
 
 class BenchSettings(Section):

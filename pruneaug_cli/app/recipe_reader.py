@@ -23,7 +23,7 @@ from pruneaug_cli.files import read_text
 from pruneaug_cli.registry import nearest
 
 Document = dict[str, Any]
-_DURATIONS = {"goal.target_latency", "profile.budget", "search.timeout", "bench.budget"}
+_DURATIONS = {"goal.target_latency", "search.timeout"}
 _TARGETS = {"target_latency": "target_speedup", "target_speedup": "target_latency"}
 
 

@@ -1,0 +1,43 @@
+"""What all tests share: golden files, and the same run every time."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--refresh-golden", action="store_true", help="write golden files anew; review the diff"
+    )
+
+
+@pytest.fixture
+def refresh(request: pytest.FixtureRequest) -> bool:
+    """Whether golden files are to be written instead of compared."""
+    return bool(request.config.getoption("--refresh-golden"))
+
+
+@pytest.fixture
+def golden(refresh: bool) -> Callable[[str, str], None]:
+    """Compare a text with ``tests/golden/NAME``, or write it under ``--refresh-golden``."""
+
+    def check(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if refresh:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+        assert path.is_file(), f"no golden file {name}: make it with pytest --refresh-golden"
+        assert text == path.read_text("utf-8")
+
+    return check
+
+
+@pytest.fixture(autouse=True)
+def _same_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seed the standard generator, and give help and tables one width."""
+    random.seed(0)
+    monkeypatch.setenv("COLUMNS", "100")
