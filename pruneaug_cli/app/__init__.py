@@ -1,1 +1,1 @@
-"""app"""
+"""One use case per command: the wiring, from a frozen request to a frozen result."""

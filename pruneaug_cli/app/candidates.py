@@ -19,6 +19,9 @@ from pruneaug_cli.platforms import LatencyTable
 AREA_FRACTION = 0.01
 """Largest part of a layer that one block may hold; blocks of up to 32 weights always may."""
 
+SPARSITIES = (0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+"""Searched when the recipe names none, as far as the profile has measured."""
+
 _SMALL_BLOCK = 32
 
 
@@ -78,9 +81,13 @@ def _served(
     return [
         LayerChoice(block, sparsity)
         for block in blocks
-        for sparsity in settings.sparsities or table.sparsities(geometry, block)
-        if sparsity > 0.0
+        for sparsity in settings.sparsities or _measured(geometry, block, table)
     ]
+
+
+def _measured(geometry: Geometry, block: BlockShape, table: LatencyTable) -> list[float]:
+    low, high = table.sparsity_range(geometry, block)
+    return [sparsity for sparsity in SPARSITIES if low <= sparsity <= high]
 
 
 def _require(block: BlockShape, geometry: Geometry, table: LatencyTable) -> BlockShape:

@@ -3,7 +3,7 @@
 ::
 
     recipe.yaml              the settings, fully resolved
-    network.json             what the graph costs besides its layers, measured on this machine
+    profile.json             the prices used: the platform's profile, with this network's rest
     evidence/  database/     inputs' second moments; reconstructed weights of every option
     study.db                 the Optuna study
     plan.json                one choice per layer, its predicted price
@@ -61,9 +61,9 @@ class RunDirectory:
         return self.path / "recipe.yaml"
 
     @property
-    def network(self) -> Path:
-        """The calibration of this network on this machine."""
-        return self.path / "network.json"
+    def profile(self) -> Path:
+        """The profile that prices the run."""
+        return self.path / "profile.json"
 
     @property
     def evidence(self) -> Path:

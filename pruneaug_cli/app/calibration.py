@@ -1,0 +1,140 @@
+"""What a whole network costs besides its layers, and what its dense peer takes: measured once.
+
+A plan's predicted latency is the sum of its layers plus a rest: entering and leaving regions,
+pooling, the classifier's softmax, whatever runs outside. The rest is measured, not modelled: the
+network is exported with a few random plans, timed whole, and what the sum of the layers does not
+explain is the rest. The dense ONNX file is timed beside it: it is what speed-ups refer to.
+"""
+
+import copy
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pruneaug_cli.app.prepared import PreparedModel
+from pruneaug_cli.core import (
+    DENSE,
+    BlockGrid,
+    BlockMask,
+    Geometry,
+    LayerChoice,
+    Plan,
+    keep_best,
+)
+from pruneaug_cli.export import export_dense, export_sparse
+from pruneaug_cli.kernels import BACKENDS
+from pruneaug_cli.layers import matrix_arrays, set_matrix
+from pruneaug_cli.platforms import (
+    LatencyTable,
+    NetworkMeasurement,
+    NetworkSample,
+    Profile,
+)
+from pruneaug_cli.progress import Progress, Step
+from pruneaug_cli.runtime import BenchResult, bench_models
+
+SPARSITIES = (0.6, 0.8, 0.9)
+"""Uniform plans measured: the range in which searched plans lie."""
+
+_SECONDS = 2.0  # of timing per plan
+
+
+def calibrate(prepared: PreparedModel, profile: Profile, progress: Progress) -> NetworkMeasurement:
+    """Measure the rest of a network on this machine.
+
+    Args:
+        prepared: the network; its weights do not matter, and stay as they are.
+        profile: prices of its layers; says back end and threads.
+        progress: told after each plan.
+    """
+    table = LatencyTable(profile)
+    library = BACKENDS.create(profile.platform.backend).operator_library()
+    plans = [_uniform_plan(prepared, table, sparsity) for sparsity in SPARSITIES]
+    with tempfile.TemporaryDirectory(prefix="pruneaug-") as folder:
+        bench = _Bench(prepared, Path(folder), library, profile.platform.threads)
+        results = []
+        for index, plan in enumerate(plans):
+            results.append(bench.time(plan, seed=index))
+            progress(Step("calibrate network", index + 1, len(plans)))
+    samples = [
+        NetworkSample(result.models[0].latency_s, layers_s(prepared, table, plan))
+        for plan, result in zip(plans, results, strict=True)
+    ]
+    dense_s = float(np.median([result.models[1].latency_s for result in results]))
+    return NetworkMeasurement.fit(prepared.network_digest(), samples, dense_latency_s=dense_s)
+
+
+def layers_s(prepared: PreparedModel, table: LatencyTable, plan: Plan) -> float:
+    """Sum of the predicted latencies of a plan's layers, seconds."""
+    return sum(
+        layer.uses * table.latency_s(layer.geometry, plan[layer.name]).latency_s
+        for layer in prepared.layers
+    )
+
+
+def apply_random_masks(
+    prepared: PreparedModel, plan: Plan, *, seed: int
+) -> tuple[PreparedModel, dict[str, BlockMask]]:
+    """A copy of the model with random blocks removed as the plan says, and the masks."""
+    model = copy.deepcopy(prepared.model)
+    random = np.random.default_rng(seed)
+    arrays = matrix_arrays(model, prepared.names)
+    masks = {}
+    for layer in prepared.layers:
+        choice = plan[layer.name]
+        if choice.block is not None:
+            grid = BlockGrid(layer.geometry.matrix, choice.block)
+            masks[layer.name] = BlockMask(
+                grid, keep_best(random.random(grid.shape), choice.sparsity)
+            )
+            set_matrix(model, layer.name, masks[layer.name].apply(arrays[layer.name]))
+    return PreparedModel(prepared.task, model, prepared.trace, prepared.checkpoint), masks
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """Exports a network under a plan and times it beside its dense self."""
+
+    prepared: PreparedModel
+    folder: Path
+    library: Path
+    threads: int
+
+    def time(self, plan: Plan, *, seed: int) -> BenchResult:
+        args, kwargs = self.prepared.task.call_inputs
+        dense, sparse = self.folder / "dense.onnx", self.folder / "sparse.onnx"
+        if not dense.exists():
+            export_dense(self.prepared.model, args, kwargs, dense)
+        pruned, masks = apply_random_masks(self.prepared, plan, seed=seed)
+        export_sparse(
+            pruned.model, args, kwargs, sparse,
+            masks=masks, layers=self.prepared.names, library=self.library,
+            metadata=_NO_METADATA, dense_regions=True,
+        )  # fmt: skip
+        return bench_models(
+            sparse, dense, threads=self.threads, library=self.library, seconds=_SECONDS
+        )
+
+
+_NO_METADATA: Mapping[str, str] = {}
+
+
+def _uniform_plan(prepared: PreparedModel, table: LatencyTable, sparsity: float) -> Plan:
+    """Every layer at one sparsity, in the block that is fastest there; dense where none serves."""
+    return Plan(
+        tuple((layer.name, _fastest(table, layer.geometry, sparsity)) for layer in prepared.layers)
+    )
+
+
+def _fastest(table: LatencyTable, geometry: Geometry, sparsity: float) -> LayerChoice:
+    served: Sequence[LayerChoice] = [
+        LayerChoice(block, sparsity)
+        for block in table.blocks(geometry)
+        if table.sparsity_range(geometry, block)[0]
+        <= sparsity
+        <= table.sparsity_range(geometry, block)[1]
+    ]
+    return min(served, key=lambda c: table.latency_s(geometry, c).latency_s, default=DENSE)

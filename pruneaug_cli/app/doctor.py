@@ -1,0 +1,83 @@
+"""``pruneaug doctor``: what this machine can do."""
+
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pruneaug_cli.app.requests import Check, DoctorRequest, DoctorResult
+from pruneaug_cli.errors import PruneaugError
+from pruneaug_cli.kernels import BACKENDS
+from pruneaug_cli.platforms import list_profiles
+from pruneaug_cli.profiling import host_facts, usable_cores
+from pruneaug_cli.progress import Progress, Step, silent
+from pruneaug_cli.runtime import operators_work
+
+_PACKAGES = ("torch", "onnx", "onnxruntime", "onnxscript", "optuna", "ziglang")
+_EXTRAS = {"scikit-learn": "demo"}
+_FREE_BYTES = 2 * 2**30
+
+
+def run_doctor(request: DoctorRequest, progress: Progress = silent) -> DoctorResult:
+    """Look at the processor, the packages, the compiler and the kernels; change nothing."""
+    del request
+    facts = host_facts()
+    checks = [
+        Check("processor", "ok", f"{facts['cpu']}, {facts['isa']}, {usable_cores()} cores"),
+        *(_package(name) for name in _PACKAGES),
+        *(_extra(name, extra) for name, extra in _EXTRAS.items()),
+        _disk(),
+        _profiles(),
+    ]
+    for index, name in enumerate(BACKENDS):
+        progress(Step("kernels", index, len(list(BACKENDS)), name))
+        checks.append(_backend(name))
+    checks.append(_operators())
+    return DoctorResult(tuple(checks))
+
+
+def _package(name: str) -> Check:
+    try:
+        return Check(name, "ok", version(name))
+    except PackageNotFoundError:
+        return Check(name, "failed", "not installed", f"pip install {name}")
+
+
+def _extra(name: str, extra: str) -> Check:
+    try:
+        return Check(name, "ok", version(name))
+    except PackageNotFoundError:
+        return Check(name, "missing", "not installed", f"pip install 'pruneaug[{extra}]'")
+
+
+def _disk() -> Check:
+    free = shutil.disk_usage(Path.cwd()).free
+    if free < _FREE_BYTES:
+        return Check("disk", "failed", f"{free / 1e9:.1f} GB free here", "a run may need 2 GB")
+    return Check("disk", "ok", f"{free / 1e9:.0f} GB free here")
+
+
+def _profiles() -> Check:
+    found = list_profiles()
+    if not found:
+        hint = "pruneaug profile --task builtin:digits-cnn --platform NAME"
+        return Check("profiles", "missing", "none found", hint)
+    return Check("profiles", "ok", ", ".join(found))
+
+
+def _backend(name: str) -> Check:
+    reason = BACKENDS.create(name).why_unavailable()
+    if reason is not None:
+        return Check(f"kernels: {name}", "failed", reason, "see the README on compilers")
+    return Check(f"kernels: {name}", "ok", "works")
+
+
+def _operators() -> Check:
+    name = "operators in ONNX Runtime"
+    try:
+        library = BACKENDS.create("native").operator_library()
+        reason = operators_work(library)
+    except PruneaugError as error:
+        return Check(name, "failed", str(error), error.hint)
+    if reason is not None:
+        return Check(name, "failed", reason)
+    return Check(name, "ok", library.name)

@@ -1,0 +1,122 @@
+"""``pruneaug export``: the ONNX files of a run, written, verified, evaluated and re-counted."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pruneaug_cli.app.finetune import masks_and_model
+from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
+from pruneaug_cli.app.recipe import Recipe, dump_recipe
+from pruneaug_cli.app.recipe_reader import read_recipe
+from pruneaug_cli.app.requests import ExportRequest, RunResult
+from pruneaug_cli.app.run_directory import RunDirectory
+from pruneaug_cli.export import ExportedFile, count_sparsity, export_dense, export_sparse
+from pruneaug_cli.files import digest_text
+from pruneaug_cli.kernels import BACKENDS
+from pruneaug_cli.platforms import read_profile
+from pruneaug_cli.progress import Progress, Step, silent
+from pruneaug_cli.runtime import OnnxModule, Verification, open_session, verify_export
+
+_STEPS = 5
+
+
+def run_export(request: ExportRequest, progress: Progress = silent) -> RunResult:
+    """Write and verify the block-sparse file of a run, and its dense peer beside it."""
+    run = RunDirectory(request.run_dir)
+    run.require(run.recipe, made_by=f"pruneaug search CHECKPOINT --run {request.run_dir}")
+    recipe = read_recipe(run.recipe)
+    prepared = prepare_recipe(recipe, trust=request.trust_checkpoint)
+    return RunResult(run.path, export_run(run, recipe, prepared, progress, out=request.out))
+
+
+def export_run(
+    run: RunDirectory,
+    recipe: Recipe,
+    prepared: PreparedModel,
+    progress: Progress,
+    *,
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Export the newest weights of a run; everything reported is read from the files."""
+    started = time.monotonic()
+    path = out or run.model
+    dense_path = run.dense_model if out is None else out.with_suffix(".dense.onnx")
+    progress(Step("export", 0, _STEPS, "dense model"))
+    args, kwargs = prepared.task.call_inputs
+    dense = export_dense(prepared.model, args, kwargs, dense_path)
+    progress(Step("export", 1, _STEPS, "block-sparse model"))
+    sparse, verification = _export_sparse(run, recipe, prepared, path, progress)
+    progress(Step("export", 3, _STEPS, "accuracy from the files"))
+    metrics = {
+        "dense": _metrics(prepared, dense_path, None),
+        "sparse": _metrics(prepared, path, sparse.library),
+    }
+    progress(Step("export", 4, _STEPS, "counting blocks"))
+    news = {
+        "dense": {**metrics["dense"], "size_bytes": dense.size_bytes},
+        "sparse": {**metrics["sparse"], "size_bytes": sparse.size_bytes},
+        "export": {
+            "max_abs_diff_library": verification.max_abs_diff_library,
+            "max_abs_diff_stock": verification.max_abs_diff_stock,
+            "tolerance": verification.tolerance,
+            "sparsity": count_sparsity(path),
+            "regions": sparse.regions,
+            "outside": [f"{node.op} {node.name}: {node.reason}" for node in sparse.outside],
+        },
+        "files": _files(run, path, dense_path, sparse),
+    }
+    progress(Step("export", _STEPS, _STEPS))
+    drop = ("speedup", "bench", "sparse.latency_s", "sparse.spread")
+    return run.update_result(news, step="export", seconds=time.monotonic() - started, drop=drop)
+
+
+def _export_sparse(
+    run: RunDirectory, recipe: Recipe, prepared: PreparedModel, path: Path, progress: Progress
+) -> tuple[ExportedFile, Verification]:
+    stored = run.read_plan()
+    profile = read_profile(run.require(run.profile, made_by="pruneaug search CHECKPOINT --run DIR"))
+    model, masks = masks_and_model(run, prepared)
+    args, kwargs = prepared.task.call_inputs
+    exported = export_sparse(
+        model, args, kwargs, path,
+        masks=masks,
+        layers=prepared.names,
+        library=BACKENDS.create(profile.platform.backend).operator_library(),
+        metadata={
+            "plan": json.dumps(stored.plan.to_json(), sort_keys=True),
+            "recipe": digest_text(dump_recipe(recipe)),
+            "platform": json.dumps(
+                {"name": profile.name, **profile.host, **profile.kernels}, sort_keys=True
+            ),
+        },
+    )  # fmt: skip
+    progress(Step("export", 2, _STEPS, "verifying"))
+    model.eval()
+    with torch.inference_mode():
+        answer = model(*args, **kwargs)
+    outputs = answer if isinstance(answer, tuple | list) else (answer,)
+    inputs = [value.numpy() for value in (*args, *kwargs.values())]
+    expected = [output.numpy() for output in outputs]
+    return exported, verify_export(path, inputs, expected, exported.library)
+
+
+def _metrics(prepared: PreparedModel, path: Path, library: Path | None) -> dict[str, float]:
+    """Validation and, where the task has one, test metric of a file, run in ONNX Runtime."""
+    module = OnnxModule(open_session(path, threads=torch.get_num_threads(), library=library))
+    found = {"metric": prepared.task.evaluate(module, "cpu")}
+    if prepared.task.has("test"):
+        found["test_metric"] = prepared.task.test(module, "cpu")
+    return found
+
+
+def _files(run: RunDirectory, path: Path, dense_path: Path, sparse: ExportedFile) -> dict[str, str]:
+    made = {"sparse": path, "dense": dense_path}
+    if sparse.library is not None:
+        made["library"] = sparse.library
+    return {
+        name: str(file.relative_to(run.path) if file.is_relative_to(run.path) else file.resolve())
+        for name, file in made.items()
+    }

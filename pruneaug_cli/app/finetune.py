@@ -1,0 +1,87 @@
+"""``pruneaug finetune``: recovery training of a run's plan."""
+
+import copy
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from pruneaug_cli.app.plan_weights import load_pruned, save_pruned
+from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
+from pruneaug_cli.app.recipe import Recipe, dump_recipe
+from pruneaug_cli.app.recipe_reader import read_recipe
+from pruneaug_cli.app.requests import FinetuneRequest, RunResult
+from pruneaug_cli.app.run_directory import RunDirectory
+from pruneaug_cli.core import BlockMask
+from pruneaug_cli.files import write_text
+from pruneaug_cli.progress import Progress, silent
+from pruneaug_cli.training import FinetuneSettings, finetune
+
+STALE = ("sparse.test_metric", "sparse.latency_s", "sparse.size_bytes", "sparse.spread", "speedup",
+         "export", "bench")  # fmt: skip
+"""What a new checkpoint makes untrue."""
+
+
+def run_finetune(request: FinetuneRequest, progress: Progress = silent) -> RunResult:
+    """Train the plan of a run; an interrupted training goes on."""
+    run = RunDirectory(request.run_dir)
+    run.require(run.recipe, made_by=f"pruneaug search CHECKPOINT --run {request.run_dir}")
+    recipe = read_recipe(run.recipe, settings=request.settings)
+    prepared = prepare_recipe(recipe, trust=request.trust_checkpoint)
+    document = finetune_run(run, recipe, prepared, progress)
+    write_text(run.recipe, dump_recipe(recipe))
+    return RunResult(run.path, document)
+
+
+def finetune_run(
+    run: RunDirectory, recipe: Recipe, prepared: PreparedModel, progress: Progress
+) -> dict[str, Any]:
+    """Train what the search left in ``pruned.safetensors`` into ``checkpoint.safetensors``."""
+    started = time.monotonic()
+    student = copy.deepcopy(prepared.model)
+    run.require(run.pruned, made_by=f"pruneaug search CHECKPOINT --run {run.path}")
+    masks = load_pruned(run.pruned, student, prepared.layers)
+    settings = _settings(recipe)
+    task = prepared.task
+    before = task.evaluate(student, "cpu")
+    result = finetune(
+        student,
+        masks,
+        train_batches=task.train_batches,
+        loss=task.loss,
+        settings=settings,
+        teacher=prepared.model if settings.distillation > 0 else None,
+        evaluate=lambda model: task.evaluate(model, "cpu"),
+        higher_is_better=task.higher_is_better,
+        state_path=run.training_state,
+        progress=progress,
+    )
+    save_pruned(run.checkpoint, student, result.masks)
+    news = _news(task.evaluate(student, "cpu"), before, settings)
+    run.training_state.unlink(missing_ok=True)
+    return run.update_result(news, step="finetune", seconds=time.monotonic() - started, drop=STALE)
+
+
+def _settings(recipe: Recipe) -> FinetuneSettings:
+    return FinetuneSettings(**recipe.finetune.model_dump(), seed=recipe.seed)
+
+
+def _news(after: float, before: float, settings: FinetuneSettings) -> dict[str, Any]:
+    return {
+        "sparse": {"metric": after},
+        "finetune": {
+            "epochs": settings.penalty_epochs + settings.epochs,
+            "metric_before": before,
+            "metric_after": after,
+        },
+        "files": {"checkpoint": "checkpoint.safetensors"},
+    }
+
+
+def masks_and_model(
+    run: RunDirectory, prepared: PreparedModel
+) -> tuple[nn.Module, Mapping[str, BlockMask]]:
+    """The newest weights of a run in a copy of its model, with their masks."""
+    model = copy.deepcopy(prepared.model)
+    return model, load_pruned(run.weights(), model, prepared.layers)

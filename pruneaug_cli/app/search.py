@@ -1,0 +1,200 @@
+"""``pruneaug search``: from a checkpoint to a plan, and to the weights pruned by it."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pruneaug_cli.app.outcome import result_of_search
+from pruneaug_cli.app.plan_weights import save_pruned
+from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
+from pruneaug_cli.app.pricing import Pricing, price
+from pruneaug_cli.app.recipe import Recipe, dump_recipe
+from pruneaug_cli.app.recipe_reader import read_recipe
+from pruneaug_cli.app.requests import PreflightResult, RunResult, SearchRequest
+from pruneaug_cli.app.run_directory import RunDirectory, StoredPlan
+from pruneaug_cli.core import DENSE, Option
+from pruneaug_cli.evaluation import (
+    LayerDatabase,
+    StitchedEvaluator,
+    build_database,
+    collect_evidence,
+    stitch,
+)
+from pruneaug_cli.files import write_text
+from pruneaug_cli.layers import matrix_arrays
+from pruneaug_cli.progress import Progress, silent
+from pruneaug_cli.search import SearchProblem, SearchResult, preflight
+from pruneaug_cli.search import run_search as search_plans
+
+_STUDY = "pruneaug"
+
+
+def run_search(request: SearchRequest, progress: Progress = silent) -> RunResult | PreflightResult:
+    """Search a plan; with ``dry_run``, only say what could be reached."""
+    recipe = read_recipe(request.recipe, settings=request.settings, overrides=request.overrides())
+    prepared = prepare_recipe(recipe, trust=request.trust_checkpoint)
+    run = RunDirectory(request.run_dir or default_folder(prepared))
+    if request.dry_run:
+        return look_ahead(prepared, recipe, price(prepared, recipe, run, progress))
+    return RunResult(run.path, search_run(run, recipe, prepared, request.storage, progress))
+
+
+def default_folder(prepared: PreparedModel) -> Path:
+    """Where a run lies when nobody says: ``runs/TASK``."""
+    return Path("runs") / prepared.task.name
+
+
+def search_run(
+    run: RunDirectory,
+    recipe: Recipe,
+    prepared: PreparedModel,
+    storage: str | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Search, and leave plan, pruned weights and result in the run's folder."""
+    started = time.monotonic()
+    write_text(run.recipe, dump_recipe(recipe))
+    pricing = price(prepared, recipe, run, progress)
+    database = _database(run, recipe, prepared, pricing, progress)
+    evaluator = StitchedEvaluator(
+        prepared.model,
+        database,
+        evaluate=lambda model: prepared.task.quick_evaluate(model, "cpu"),
+        batches=list(prepared.task.calibration_batches()),
+    )
+    problem = _problem(recipe, prepared, pricing, database)
+    found = search_plans(
+        problem,
+        evaluator,
+        strategy=recipe.search.strategy,
+        storage=storage or f"sqlite:///{run.study.resolve()}",
+        study_name=_STUDY if storage is None else f"{_STUDY}-{prepared.task.name}",
+        trials=recipe.search.trials,
+        timeout_s=recipe.search.timeout_s,
+        seed=recipe.seed,
+        progress=progress,
+    )
+    stored = StoredPlan(
+        found.best.plan, found.best.predicted_latency_s, prepared.checkpoint, pricing.digest()
+    )
+    known = run.plan.exists() and run.pruned.exists() and run.read_plan() == stored
+    if not known:
+        _store(run, prepared, stored, database, evaluator)
+    return run.update_result(
+        result_of_search(recipe, prepared, pricing, problem, found),
+        step="search",
+        seconds=time.monotonic() - started,
+        drop=() if known else ("sparse", "speedup", "export", "bench", "finetune"),
+    )
+
+
+def look_ahead(prepared: PreparedModel, recipe: Recipe, pricing: Pricing) -> PreflightResult:
+    """What a search could reach, from prices alone."""
+    options = {
+        name: tuple(Option(choice, seconds, 0.0) for choice, seconds in prices.items())
+        for name, prices in pricing.latency_s.items()
+    }
+    target = pricing.target_latency_s(recipe)
+    problem = SearchProblem(
+        options, pricing.network.rest_s, 0.0,
+        max_drop=recipe.goal.max_drop if target is None else None, target_latency_s=target,
+    )  # fmt: skip
+    known = preflight(problem)
+    baseline = pricing.network.dense_latency_s
+    return PreflightResult(
+        task=prepared.task.address,
+        platform=pricing.profile.name,
+        layers=known.layers,
+        skipped={layer.name: layer.reason for layer in prepared.trace.skipped},
+        baseline_latency_s=baseline,
+        dense_latency_s=known.dense_s,
+        min_latency_s=known.fastest_s,
+        rest_s=pricing.network.rest_s,
+        max_speedup=baseline / known.fastest_s,
+        space_before=pricing.candidates.log10_before,
+        space_after=pricing.candidates.log10_after,
+        target_latency_s=target,
+        satisfiable=None if target is None else known.satisfiable,
+    )
+
+
+def _database(
+    run: RunDirectory,
+    recipe: Recipe,
+    prepared: PreparedModel,
+    pricing: Pricing,
+    progress: Progress,
+) -> LayerDatabase:
+    names = [
+        name
+        for name, choices in pricing.candidates.choices.items()
+        if any(not choice.is_dense for choice in choices)
+    ]
+    evidence = collect_evidence(
+        prepared.model, names, prepared.task.calibration_batches(), progress=progress
+    )
+    return build_database(
+        matrix_arrays(prepared.model, names),
+        evidence,
+        {
+            name: [choice for choice in pricing.candidates.choices[name] if not choice.is_dense]
+            for name in names
+        },
+        run.database,
+        progress=progress,
+    )
+
+
+def _problem(
+    recipe: Recipe, prepared: PreparedModel, pricing: Pricing, database: LayerDatabase
+) -> SearchProblem:
+    options = _options(pricing, database)
+    target = pricing.target_latency_s(recipe)
+    recovers = recipe.finetune.epochs > 0
+    drop = recipe.goal.max_drop
+    if drop is not None and recovers:
+        # training comes after: a target leaves the floor to it, a floor is relaxed for it
+        drop = None if target is not None else drop + recipe.search.recovery
+    return SearchProblem(
+        options,
+        pricing.network.rest_s,
+        prepared.task.quick_evaluate(prepared.model, "cpu"),
+        prepared.task.higher_is_better,
+        max_drop=drop,
+        target_latency_s=target,
+    )
+
+
+def _options(pricing: Pricing, database: LayerDatabase) -> Mapping[str, tuple[Option, ...]]:
+    return {
+        name: tuple(
+            Option(
+                choice,
+                pricing.latency_s[name][choice],
+                0.0 if choice.is_dense else database.harm(name, choice),
+            )
+            for choice in {DENSE: None} | dict.fromkeys(choices)
+        )
+        for name, choices in pricing.candidates.choices.items()
+    }
+
+
+def _store(
+    run: RunDirectory,
+    prepared: PreparedModel,
+    stored: StoredPlan,
+    database: LayerDatabase,
+    evaluator: StitchedEvaluator,
+) -> None:
+    """Write the plan and the weights pruned by it; weights trained for another plan go."""
+    masks = {
+        name: database.entry(name, choice).mask
+        for name, choice in stored.plan.items()
+        if not choice.is_dense
+    }
+    with stitch(prepared.model, database, stored.plan, batches=evaluator.batches):
+        save_pruned(run.pruned, prepared.model, masks)
+    run.checkpoint.unlink(missing_ok=True)
+    run.training_state.unlink(missing_ok=True)
+    run.write_plan(stored)
