@@ -53,7 +53,7 @@ def profile_platform(
         existing: a profile to complete: its rows are kept and not measured again.
         timer: what times a layer; None: sessions with the back end's operators.
         progress: told after each row.
-        clock: seconds.
+        clock: what the budget is read from.
 
     Raises:
         UsageError: no geometries, or a sparsity out of range.
@@ -71,7 +71,7 @@ def profile_platform(
         serves=lambda geometry, block: backend.why_unsupported(geometry, block) is None,
     )
     if timer is None:
-        timer = SessionTimer(backend.operator_library(), threads, seed=seed, clock=clock)
+        timer = SessionTimer(backend.operator_library(), threads, seed=seed)
     sweep = _run(timer, cells, existing=existing, progress=progress, clock=clock, budget_s=budget_s)
     return Profile(
         name=name,
@@ -79,7 +79,7 @@ def profile_platform(
         host=host,
         kernels=kernels,
         date=existing.date if existing else datetime.now(UTC).date().isoformat(),
-        settings=_settings(seed),
+        settings=_settings(seed, threads),
         repeat_error=max(sweep.repeat_error() or 0.0, existing.repeat_error if existing else 0.0),
         measurements=(*(existing.measurements if existing else ()), *sweep.rows.values()),
         peers=(*(existing.peers if existing else ()), *sweep.peers.values()),
@@ -157,7 +157,7 @@ def _rows(existing: Profile | None) -> tuple[Measurement, ...]:
     return existing.measurements if existing else ()
 
 
-def _settings(seed: int) -> dict[str, float | int | str]:
+def _settings(seed: int, threads: int) -> dict[str, float | int | str]:
     return {
         "seed": seed,
         "repeats": REPEATS,
@@ -165,5 +165,6 @@ def _settings(seed: int) -> dict[str, float | int | str]:
         "noisy": NOISY,
         "retries": RETRIES,
         "checked_again": CHECKED_AGAIN,
+        "clock": "processor time of the thread" if threads == 1 else "wall",
         "method": "difference of 1 and 1 + m copies of the layer in one session",
     }

@@ -2,24 +2,29 @@ r"""Times one layer in ONNX Runtime, by difference.
 
 Two models hold the layer 1 and :math:`1 + m` times (:mod:`.layer_model`). They are timed
 alternately; each round gives one sample :math:`(t_{1+m} - t_1) / m`, so that drift of the machine
-within a session cancels to first order. :math:`m` grows until the longer model takes at least
-twice as long as the shorter one: then the relative noise of a sample is at most three times that
-of a whole-model timing.
+cancels. :math:`m` grows until the longer model takes at least twice as long as the shorter one:
+then the relative noise of a sample is at most three times that of a whole-model timing.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from pruneaug_cli.core import Geometry, LayerChoice
-from pruneaug_cli.profiling.layer_model import layer_model, peer_model
-from pruneaug_cli.runtime import Clock, Samples, example_arrays, open_session, time_alternating
+from pruneaug_cli.profiling.layer_model import layer_matrix, layer_model, peer_model
+from pruneaug_cli.runtime import (
+    Clock,
+    Samples,
+    clock_for,
+    example_arrays,
+    open_session,
+    time_alternating,
+)
 
-REPEATS = 7
-SAMPLE_S = 2e-3
-_COPIES = (4, 16, 64)  # m is the first of these that is clear
+REPEATS = 15
+SAMPLE_S = 3e-4
+_COPIES = (2, 8, 32)  # m is the first of these that is clear
 _FIRST_LOOK = 3  # samples to decide whether m is large enough
 
 
@@ -48,7 +53,7 @@ class SessionTimer:
         repeats: samples per layer.
         sample_s: least duration of a sample of the shorter model.
         seed: of weights, masks and inputs.
-        clock: seconds.
+        clock: seconds; None: the clock for this many threads.
     """
 
     library: Path
@@ -56,13 +61,13 @@ class SessionTimer:
     repeats: int = REPEATS
     sample_s: float = SAMPLE_S
     seed: int = 0
-    clock: Clock = time.perf_counter
+    clock: Clock | None = None
 
     def ours(self, geometry: Geometry, choice: LayerChoice) -> Samples:
         """The layer inside a region of ours."""
+        matrix = layer_matrix(geometry, choice, seed=self.seed)
         return self._by_difference(
-            lambda copies: layer_model(geometry, choice, copies=copies, seed=self.seed),
-            self.library,
+            lambda copies: layer_model(geometry, matrix, copies=copies), self.library
         )
 
     def peer(self, geometry: Geometry) -> Samples:
@@ -89,7 +94,10 @@ class SessionTimer:
         self, once: Callable[[], object], many: Callable[[], object], repeats: int
     ) -> list[Samples]:
         return time_alternating(
-            [once, many], repeats=repeats, sample_s=self.sample_s, clock=self.clock
+            [once, many],
+            repeats=repeats,
+            sample_s=self.sample_s,
+            clock=self.clock or clock_for(self.threads),
         )
 
     def _call(self, model: bytes, library: Path | None) -> Callable[[], object]:

@@ -1,7 +1,7 @@
 """Exported models run: sessions, timing side by side, verification, evaluation of a file."""
 
 from pruneaug_cli.runtime.bench import BenchResult, ModelTiming, bench_models, example_arrays
-from pruneaug_cli.runtime.clock import Clock, Samples, time_alternating, time_call
+from pruneaug_cli.runtime.clock import Clock, Samples, clock_for, time_alternating, time_call
 from pruneaug_cli.runtime.module import OnnxModule
 from pruneaug_cli.runtime.session import Port, Session, open_session
 from pruneaug_cli.runtime.verify import Verification, verify_export
@@ -16,6 +16,7 @@ __all__ = [
     "Session",
     "Verification",
     "bench_models",
+    "clock_for",
     "example_arrays",
     "open_session",
     "time_alternating",

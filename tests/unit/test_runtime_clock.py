@@ -1,8 +1,10 @@
 """The clock: batching, alternation and statistics, with a clock that only moves when told to."""
 
+import time
+
 import pytest
 
-from pruneaug_cli.runtime import Samples, time_alternating, time_call
+from pruneaug_cli.runtime import Samples, clock_for, time_alternating, time_call
 
 
 class FakeClock:
@@ -66,10 +68,16 @@ def test_a_machine_that_slows_down_slows_all_calls_alike():
 
 def test_a_budget_adds_rounds_but_never_takes_the_promised_ones():
     clock = FakeClock()
-    (many,) = time_alternating([clock.work(1.0)], repeats=2, budget_s=10.0, clock=clock)
+    call = clock.work(1.0)
+    (many,) = time_alternating([call], repeats=2, budget_s=10.0, clock=clock, wall=clock)
     assert len(many.samples_s) == 9  # the warm-up took the first second
-    (few,) = time_alternating([clock.work(1.0)], repeats=5, budget_s=1.0, clock=clock)
+    (few,) = time_alternating([call], repeats=5, budget_s=1.0, clock=clock, wall=clock)
     assert len(few.samples_s) == 5
+
+
+def test_one_thread_is_timed_by_its_own_clock_and_several_by_the_wall():
+    assert clock_for(1) is time.thread_time
+    assert clock_for(2) is time.perf_counter
 
 
 def test_the_spread_is_the_inter_quartile_range_over_the_median():
