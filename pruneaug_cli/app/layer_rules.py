@@ -39,7 +39,7 @@ def _parse_block(value: object) -> object:
 Block = Annotated[
     BlockShape,
     BeforeValidator(_parse_block),
-    PlainSerializer(str, return_type=str),
+    PlainSerializer(str, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]*x[1-9][0-9]*$"}),
 ]
 Blocks = Annotated[tuple[Block, ...], BeforeValidator(as_tuple), Field(min_length=1)]

@@ -37,7 +37,7 @@ def _parse_seconds(value: object) -> float:
 Seconds = Annotated[
     float,
     BeforeValidator(_parse_seconds),
-    PlainSerializer(format_duration, return_type=str),
+    PlainSerializer(format_duration, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ ?(us|ms|s|min|h)$"}),
 ]
 Sparsities = Annotated[

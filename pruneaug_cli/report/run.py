@@ -29,7 +29,7 @@ _PLAN = (
     Column("latency_s", "chosen", "ms"),
     Column("speedup", "speed-up", "times"),
     Column("harm", "harm", "harm"),
-    Column("runner_up", "runner-up"),
+    Column("runner_up", "runner-up (ms)"),
 )
 _STEPS = (  # what proves that a step has run, and the command that runs it
     ("plan", "pruneaug search CHECKPOINT --task TASK --platform PLATFORM --run {run}"),
@@ -50,12 +50,13 @@ def run_view(document: Document) -> tuple[Table, ...]:
 def result_table(document: Document) -> Table:
     """Dense and block-sparse model side by side."""
     dense, sparse = document.get("dense", {}), document.get("sparse", {})
-    rows: tuple[Mapping[str, Value], ...] = (
+    stock_s = number(document.get("bench", {}).get("stock_latency_s"))
+    rows: list[Mapping[str, Value]] = [
         {
             **dense,
             "model": "dense",
             "predicted_s": document.get("predicted_dense_latency_s"),
-            "speedup": None if number(dense.get("latency_s")) is None else 1.0,
+            "speedup": ratio(dense.get("latency_s"), dense.get("latency_s")),
         },
         {
             **sparse,
@@ -63,9 +64,12 @@ def result_table(document: Document) -> Table:
             "predicted_s": document.get("predicted_latency_s"),
             "speedup": document.get("speedup"),
         },
-    )
+    ]
+    if stock_s is not None:
+        speedup = ratio(dense.get("latency_s"), stock_s)
+        rows.append({"model": "without our library", "latency_s": stock_s, "speedup": speedup})
     title = f"{document.get('task', 'run')} on {document.get('platform', 'no platform yet')}"
-    return Table(title, _RESULT, rows, tuple(_result_notes(document)))
+    return Table(title, _RESULT, tuple(rows), tuple(_result_notes(document)))
 
 
 def plan_table(document: Document) -> Table:
@@ -114,15 +118,28 @@ def _show_runner_up(runner_up: Mapping[str, Any] | None) -> str | None:
         return None
     block, sparsity = _read_choice(runner_up if runner_up.get("block") else "dense")
     choice = block if sparsity is None else f"{block} {show('percent', sparsity)}"
-    return f"{choice}: {show('ms', number(runner_up.get('latency_s')))} ms"
+    return f"{choice}: {show('ms', number(runner_up.get('latency_s')))}"
 
 
 def _result_notes(document: Document) -> list[str]:
-    notes = [_changes_note(document), _prediction_note(document), _search_note(document)]
-    notes += [_export_note(document), *_missing_steps(document)]
+    notes = [_goal_note(document), _changes_note(document), _prediction_note(document)]
+    notes += [_search_note(document), _export_note(document), *_missing_steps(document)]
     if document.get("report"):
         notes.append(f"Report: {document['report']}")
     return [note for note in notes if note]
+
+
+def _goal_note(document: Document) -> str:
+    goal = document.get("goal") or {}
+    drop, target_s = number(goal.get("max_drop")), number(goal.get("target_latency_s"))
+    speedup = number(goal.get("target_speedup"))
+    asked = [
+        "" if drop is None else f"lose at most {show('metric', drop)}",
+        "" if target_s is None else f"at most {show('ms', target_s)} ms",
+        "" if speedup is None else f"speed-up of at least {show('times', speedup)}",
+    ]
+    asked = [part for part in asked if part]
+    return f"Goal: {', '.join(asked)}." if asked else ""
 
 
 def _changes_note(document: Document) -> str:
@@ -131,14 +148,17 @@ def _changes_note(document: Document) -> str:
     for key, split in (("test_metric", "test"), ("metric", "validation")):
         before, after = number(dense.get(key)), number(sparse.get(key))
         if before is not None and after is not None:
-            return f"Metric on the {split} split: {after - before:+.4f}."
+            return f"Change of the metric on the {split} split: {after - before:+.4f}."
     return ""
 
 
 def _prediction_note(document: Document) -> str:
     predicted = document.get("predicted_latency_s")
     share = ratio(predicted, document.get("sparse", {}).get("latency_s"))
-    return "" if share is None else f"Predicted latency: {share - 1.0:+.1%} of the measured one."
+    if share is None:
+        return ""
+    side = "below" if share < 1.0 else "above"
+    return f"Predicted latency: {abs(share - 1.0):.1%} {side} the measured one."
 
 
 def _search_note(document: Document) -> str:

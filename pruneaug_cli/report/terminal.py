@@ -1,4 +1,4 @@
-"""Tables as text: as wide as the terminal on one, and 120 characters wide in a file or a pipe."""
+"""Tables as text: as wide as the terminal on one, and 140 characters wide in a file or a pipe."""
 
 import io
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from rich.text import Text
 
 from pruneaug_cli.report.table import Table
 
-_WIDTH = 120
+_WIDTH = 140
 
 
 def print_tables(tables: Sequence[Table], stream: TextIO) -> None:
@@ -35,7 +35,7 @@ def to_text(tables: Sequence[Table]) -> str:
 
 
 def _rich(table: Table) -> RichTable:
-    rich = RichTable(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    rich = RichTable(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for column in table.columns:
         rich.add_column(
             Text(column.title), justify="right" if column.is_number else "left", overflow="fold"

@@ -1,0 +1,139 @@
+"""Tables: one set of raw values, four renderings, and nothing invented where a value is missing."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from pruneaug_cli.report.run import run_view
+from pruneaug_cli.report.table import Column, Table
+from pruneaug_cli.report.terminal import print_tables, to_text
+from pruneaug_cli.report.units import ratio, show
+
+RESULT = json.loads((Path(__file__).parents[1] / "data" / "result.json").read_text("utf-8"))
+HOSTILE = "<b>|x|</b> [red]`y`_z_*"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "shown"),
+    [
+        ("text", "8x1", "8x1"),
+        ("count", 12345, "12,345"),
+        ("metric", 0.98765, "0.9877"),
+        ("harm", 0.01234, "0.0123"),
+        ("ms", 0.0012345, "1.234"),
+        ("percent", 0.875, "87.5%"),
+        ("times", 3.129, "3.13×"),
+        ("mb", 1_250_000, "1.250"),
+        ("difference", 1.94e-6, "1.9e-06"),
+    ],
+)
+def test_units_are_converted_for_people(kind, value, shown):
+    assert show(kind, value) == shown
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
+@pytest.mark.parametrize("kind", ["count", "metric", "harm", "ms", "percent", "times", "mb"])
+def test_a_missing_value_is_a_dash(kind, value):
+    assert show(kind, value) == "–"
+
+
+@pytest.mark.parametrize(
+    ("above", "below"), [(1.0, 0.0), (None, 1.0), (1.0, None), (float("nan"), 1.0), ("1", 1.0)]
+)
+def test_a_ratio_without_two_numbers_is_missing(above, below):
+    assert ratio(above, below) is None
+
+
+def test_json_keeps_raw_values_and_has_no_nan():
+    columns = (Column("a", "a", "ms"), Column("b", "b", "ms"), Column("c", "c"))
+    table = Table("t", columns, ({"a": 0.00125, "b": float("nan")},), ("note",))
+    assert table.to_json() == {
+        "title": "t",
+        "rows": [{"a": 0.00125, "b": None, "c": None}],
+        "notes": ["note"],
+    }
+
+
+def test_markdown_escapes_what_would_be_markup():
+    table = Table(HOSTILE, (Column("a", "a"),), ({"a": HOSTILE},))
+    escaped = r"&lt;b&gt;\|x\|&lt;/b&gt; \[red\]\`y\`\_z\_\*"
+    assert table.to_markdown() == f"**{escaped}**\n\n| a |\n| --- |\n| {escaped} |\n"
+
+
+def test_html_escapes_everything():
+    table = Table(HOSTILE, (Column("a", HOSTILE),), ({"a": HOSTILE},), (HOSTILE,))
+    assert "<b>" not in table.to_html()
+    assert table.to_html().count("&lt;b&gt;") == 4
+
+
+def test_text_shows_names_as_they_are():
+    table = Table(HOSTILE, (Column("a", HOSTILE),), ({"a": HOSTILE},), (HOSTILE,))
+    assert to_text([table]).count(HOSTILE) == 4
+
+
+def test_a_terminal_gets_colour_and_a_pipe_does_not():
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    table = Table("title", (Column("a", "a"),), ({"a": "b"},))
+    stream = Terminal()
+    print_tables([table], stream)
+    assert "\x1b[" in stream.getvalue()
+    assert "\x1b[" not in to_text([table])
+
+
+def test_markdown_of_a_run(golden):
+    golden("report/run.md", "\n".join(table.to_markdown() for table in run_view(RESULT)))
+
+
+STEPS = [
+    "not run yet: pruneaug search CHECKPOINT --task TASK --platform PLATFORM --run 'my run'",
+    "not run yet: pruneaug finetune 'my run'",
+    "not run yet: pruneaug export 'my run'",
+    "not run yet: pruneaug bench 'my run'/model.onnx --against 'my run'/model.dense.onnx",
+]
+
+
+@pytest.mark.parametrize(
+    ("keys", "missing"),
+    [
+        ([], STEPS),
+        (["plan"], STEPS[1:]),
+        (["plan", "finetune"], STEPS[2:]),
+        (["plan", "finetune", "export"], STEPS[3:]),
+        (["plan", "finetune", "export", "speedup"], []),
+    ],
+)
+def test_a_step_that_has_not_run_is_named_with_its_command(keys, missing):
+    document = {"schema_version": 1, "run": "my run"} | {key: RESULT[key] for key in keys}
+    notes = run_view(document)[0].notes
+    assert [note for note in notes if note.startswith("not run yet")] == missing
+
+
+def test_a_run_that_has_only_begun_shows_dashes(golden):
+    golden("report/begun.txt", to_text(run_view({"schema_version": 1, "run": "runs/a"})))
+
+
+def test_a_plan_without_details_still_shows_every_layer():
+    table = run_view({"plan": RESULT["plan"]})[1]
+    assert [row["name"] for row in table.rows] == ["fc", "stage1.0.conv1", "stem"]
+    assert table.cells()[0][1:4] == ["–", "dense", "–"]
+
+
+def test_layers_come_in_the_order_of_the_model():
+    assert [row["name"] for row in run_view(RESULT)[1].rows] == ["stem", "stage1.0.conv1", "fc"]
+
+
+def test_values_that_are_not_numbers_are_dashes_everywhere():
+    nan = float("nan")
+    layers = [{**layer, "latency_s": nan, "harm": nan} for layer in RESULT["layers"]]
+    document = {
+        **RESULT, "layers": layers, "dense": {"metric": nan, "latency_s": nan},
+        "sparse": {"metric": nan, "latency_s": nan}, "speedup": nan, "predicted_latency_s": nan,
+    }  # fmt: skip
+    text = to_text(run_view(document))
+    assert "nan" not in text
+    assert "Change of the metric" not in text
