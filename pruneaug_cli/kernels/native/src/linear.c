@@ -13,6 +13,14 @@ enum {
     MOST_SAMPLES = 8,  /* of a tile: more break the addressing of their inputs */
 };
 
+/* The last rows of a matrix whose strip pads. */
+static void finish_part(const pa_rows *rows, const float *sums, int64_t place, int32_t count) {
+    for (int32_t i = 0; i < count; i++) {
+        float value = rows->residual ? sums[i] + rows->residual[place + i] : sums[i];
+        rows->y[place + i] = rows->relu && value < 0.0f ? 0.0f : value;
+    }
+}
+
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
 

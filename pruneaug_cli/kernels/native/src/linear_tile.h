@@ -9,53 +9,58 @@ typedef int32_t NAME(bits) __attribute__((vector_size(4 * LANES)));
 
 PA_INLINE NAME(vec) NAME(load)(const float *from) { return *(const NAME(memory) *)from; }
 
+/* Residual and activation, then the strip's outputs of one sample. A strip that pads goes through
+ * memory of its own: nothing outside its rows is read or written. */
 PA_INLINE void NAME(finish)(const pa_linear *l, const pa_rows *rows, const pa_strip *strip,
                             int64_t sample, NAME(vec) acc[4], const int RV) {
     int64_t place = sample * l->rows + strip->row;
-    float out[4 * LANES], extra[4 * LANES] = {0};
-    const float *residual = rows->residual ? rows->residual + place : extra;
-    int whole = strip->rows == strip->height;
-    if (rows->residual && !whole)
-        residual = memcpy(extra, residual, (size_t)strip->rows * sizeof(float));
-    float *y = whole ? rows->y + place : out;
+    if (strip->rows != strip->height) {
+        float sums[4 * LANES];
+#pragma GCC unroll 4
+        for (int r = 0; r < RV; r++) *(NAME(memory) *)(sums + r * LANES) = acc[r];
+        finish_part(rows, sums, place, strip->rows);
+        return;
+    }
 #pragma GCC unroll 4
     for (int r = 0; r < RV; r++) {
         NAME(vec) value = acc[r];
-        if (rows->residual) value += NAME(load)(residual + r * LANES);
+        if (rows->residual) value += NAME(load)(rows->residual + place + r * LANES);
         if (rows->relu)
             value = (NAME(vec))((NAME(bits))value & ~(value < (NAME(vec)){0}));
-        *(NAME(memory) *)(y + r * LANES) = value;
+        *(NAME(memory) *)(rows->y + place + r * LANES) = value;
     }
-    if (!whole) memcpy(rows->y + place, out, (size_t)strip->rows * sizeof(float));
+}
+
+PA_INLINE void NAME(accumulate)(const float *x, int64_t K, const int32_t *offset,
+                                const float *weight, int32_t entries, NAME(vec) acc[8][4],
+                                const int RV, const int NT) {
+    for (int32_t e = 0; e < entries; e++) {
+        const float *from = x + *offset++;
+        NAME(vec) w[4];
+#pragma GCC unroll 4
+        for (int r = 0; r < RV; r++) {
+            w[r] = NAME(load)(weight + r * LANES);
+            __builtin_prefetch(weight + AHEAD + r * LANES);
+        }
+#pragma GCC unroll 8
+        for (int n = 0; n < NT; n++)
+#pragma GCC unroll 4
+            for (int r = 0; r < RV; r++) acc[n][r] += w[r] * from[n * K];
+        weight += RV * LANES;
+    }
 }
 
 PA_INLINE void NAME(tile)(const pa_linear *l, const pa_rows *rows, int32_t first, int32_t last,
                           int64_t sample, const int RV, const int NT) {
-    const int64_t K = l->cols;
     for (int32_t s = first; s < last; s++) {
         const pa_strip *strip = &l->tokens.strip[s];
-        const int32_t *offset = l->tokens.offsets + strip->offset;
-        const float *weight = l->tokens.values + strip->value;
-        const float *x = rows->x + sample * K;
         NAME(vec) acc[8][4];
 #pragma GCC unroll 8
         for (int n = 0; n < NT; n++)
 #pragma GCC unroll 4
             for (int r = 0; r < RV; r++) acc[n][r] = NAME(load)(l->bias + strip->row + r * LANES);
-        for (int32_t e = 0; e < strip->entries; e++) {
-            const float *from = x + *offset++;
-            NAME(vec) w[4];
-#pragma GCC unroll 4
-            for (int r = 0; r < RV; r++) {
-                w[r] = NAME(load)(weight + r * LANES);
-                __builtin_prefetch(weight + AHEAD + r * LANES);
-            }
-#pragma GCC unroll 8
-            for (int n = 0; n < NT; n++)
-#pragma GCC unroll 4
-                for (int r = 0; r < RV; r++) acc[n][r] += w[r] * from[n * K];
-            weight += RV * LANES;
-        }
+        NAME(accumulate)(rows->x + sample * l->cols, l->cols, l->tokens.offsets + strip->offset,
+                         l->tokens.values + strip->value, strip->entries, acc, RV, NT);
 #pragma GCC unroll 8
         for (int n = 0; n < NT; n++) NAME(finish)(l, rows, strip, sample + n, acc[n], RV);
     }

@@ -20,8 +20,7 @@ static int64_t round_to_line(int64_t floats) { return (floats + LINE - 1) / LINE
 static int32_t add_slot(pa_plan *plan, pa_slot slot) {
     slot.slack = round_to_line(slot.slack) + LINE;
     if (slot.planes * slot.stride + 2 * slot.slack > MOST_FLOATS) return -1;
-    slot.born = slot.dies = -1;
-    slot.buffer = -1;
+    slot.born = slot.dies = slot.buffer = slot.port = -1;
     plan->slot[plan->slots] = slot;
     return plan->slots++;
 }
@@ -71,6 +70,21 @@ static void add_step(pa_plan *plan, pa_step step) {
     plan->step[plan->steps++] = step;
 }
 
+/* Whether a value's layout is that of the caller's arrays, so that it needs no copy. */
+static int is_contiguous(const pa_plan *plan, int32_t value) {
+    const pa_layout *layout = &plan->layout[plan->layout_of[value]];
+    return !layout->keep && !layout->reach[0] && !layout->reach[1] &&
+           layout->stride == (int64_t)layout->height * layout->width;
+}
+
+/* Leaves a slot with the caller, as an input or output, where the layouts agree. */
+static int lend(pa_plan *plan, int32_t value, int32_t slot, int32_t port, int is_output) {
+    if (plan->slot[slot].port >= 0 || !is_contiguous(plan, value)) return 0;
+    plan->slot[slot].port = port;
+    plan->slot[slot].is_output = is_output;
+    return 1;
+}
+
 /* The slot a conv reads: its source, or the split of it, made by a step of its own. */
 static int32_t conv_input(pa_plan *plan, const pa_instruction *op, const int32_t *slot_of) {
     int32_t index = pa_split_of(plan, op);
@@ -104,7 +118,7 @@ static int add_compute(pa_plan *plan, const pa_instruction *op, int32_t *slot_of
 
 static void add_stores(pa_plan *plan, int32_t value, int32_t slot) {
     for (int32_t i = 0; i < plan->program.outputs; i++)
-        if (plan->program.output[i] == value)
+        if (plan->program.output[i] == value && !lend(plan, value, slot, i, 1))
             add_step(plan, (pa_step){PA_STEP_STORE, i, slot, -1, -1, NULL, -1});
 }
 
@@ -114,7 +128,8 @@ static int add_steps(pa_plan *plan, int32_t *slot_of, pa_error error) {
         if (is_rows(plan, v)) continue;
         slot_of[v] = add_value_slot(plan, v);
         if (slot_of[v] < 0) return pa_fail(error, "input %d: too large", v);
-        add_step(plan, (pa_step){PA_STEP_LOAD, v, -1, -1, slot_of[v], NULL, -1});
+        if (!lend(plan, v, slot_of[v], v, 0))
+            add_step(plan, (pa_step){PA_STEP_LOAD, v, -1, -1, slot_of[v], NULL, -1});
     }
     for (int32_t i = 0; i < program->instructions; i++) {
         const pa_instruction *op = &program->instruction[i];
@@ -145,7 +160,7 @@ static void give_buffer(pa_plan *plan, int32_t slot, int32_t buffer) {
  * same kernel call, just before) only where it is written. */
 static int can_overwrite(const pa_plan *plan, int32_t index, int32_t slot) {
     const pa_step *step = &plan->step[index];
-    if (slot < 0 || plan->slot[slot].dies != index) return 0;
+    if (slot < 0 || plan->slot[slot].dies != index || plan->slot[slot].port >= 0) return 0;
     if (!same_geometry(&plan->slot[slot], &plan->slot[step->result])) return 0;
     switch (step->op->opcode) {
         case PA_CONV: return slot == step->residual && slot != step->source;
@@ -158,6 +173,7 @@ static int can_overwrite(const pa_plan *plan, int32_t index, int32_t slot) {
 static void place_slot(pa_plan *plan, int32_t index) {
     const pa_step *step = &plan->step[index];
     const pa_slot *slot = &plan->slot[step->result];
+    if (slot->port >= 0) return;
     if (step->kind == PA_STEP_COMPUTE) {
         int32_t operands[2] = {step->residual, step->source};
         for (int i = 0; i < 2; i++)

@@ -43,7 +43,8 @@ typedef struct {
     int64_t stride;
     int64_t slack;            /* zeros before the first plane and behind the last */
     int32_t born, dies;       /* first and last step that uses it */
-    int32_t buffer;
+    int32_t buffer;           /* -1: it lies in the caller's memory */
+    int32_t port, is_output;  /* there: which input or output; else port is -1 */
 } pa_slot;
 
 typedef struct { /* slots of one geometry share a buffer in turn: its zeros stay zeros */

@@ -10,23 +10,35 @@ static float *row_of(const pa_planes *planes, int32_t channel, int32_t row) {
     return planes->data + channel * planes->stride + (int64_t)row * planes->pitch;
 }
 
+/* memcpy without its call: rows are short. */
+static void copy_row(const float *restrict from, float *restrict to, int32_t count) {
+    int32_t x = 0;
+    for (; x + PA_LANES <= count; x += PA_LANES) pa_store(to + x, pa_load(from + x));
+    if (x == count) return;
+    if (count >= PA_LANES) { /* the last vector overlaps the one before */
+        pa_store(to + count - PA_LANES, pa_load(from + count - PA_LANES));
+        return;
+    }
+    for (; x < count; x++) to[x] = from[x];
+}
+
 void pa_planes_load(const float *contiguous, const pa_planes *to) {
     for (int32_t c = 0; c < to->channels; c++)
         for (int32_t y = 0; y < to->height; y++, contiguous += to->width)
-            memcpy(row_of(to, c, y), contiguous, (size_t)to->width * sizeof(float));
+            copy_row(contiguous, row_of(to, c, y), to->width);
 }
 
 void pa_planes_store(const pa_planes *from, float *contiguous) {
     for (int32_t c = 0; c < from->channels; c++)
         for (int32_t y = 0; y < from->height; y++, contiguous += from->width)
-            memcpy(contiguous, row_of(from, c, y), (size_t)from->width * sizeof(float));
+            copy_row(row_of(from, c, y), contiguous, from->width);
 }
 
 /* to[0 .. count) = from[0], from[stride], ... */
 static void take_every(const float *restrict from, int32_t stride, float *restrict to,
                        int32_t count) {
     if (stride == 1)
-        memcpy(to, from, (size_t)count * sizeof(float));
+        copy_row(from, to, count);
     else if (stride == 2)
         for (int32_t x = 0; x < count; x++) to[x] = from[2 * x];
     else

@@ -19,7 +19,7 @@ typedef struct { /* one strip at one tile of positions */
 
 /* Adds `entries` entries of one lane group to the accumulators. */
 PA_INLINE void accumulate(cursor *at, int32_t entries, const int8_t *flags, pa_vec acc[8][8],
-                          const int R, const int V) {
+                          const int R, const int V, const int fetch) {
     pa_bits lanes = flags ? pa_load_flags(flags) : (pa_bits){0};
     for (int32_t e = 0; e < entries; e++) {
         const float *x = at->x + *at->offset++;
@@ -29,6 +29,7 @@ PA_INLINE void accumulate(cursor *at, int32_t entries, const int8_t *flags, pa_v
         for (int v = 0; v < V; v++) {
             input[v] = pa_load(x + v * PA_LANES);
             if (flags) input[v] = pa_keep(input[v], lanes);
+            if (fetch) __builtin_prefetch(x + (V + v) * PA_LANES);
         }
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) {
@@ -72,7 +73,7 @@ PA_INLINE void finish(const pa_product *p, int64_t row, int64_t at, pa_vec acc[8
 }
 
 PA_INLINE void tile(const pa_product *p, int32_t first, int32_t last, int64_t at, const int R,
-                    const int V) {
+                    const int V, const int fetch) {
     const pa_strips *strips = p->strips;
     for (int32_t s = first; s < last; s++) {
         const pa_strip *strip = &strips->strip[s];
@@ -83,9 +84,9 @@ PA_INLINE void tile(const pa_product *p, int32_t first, int32_t last, int64_t at
         for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
             for (int v = 0; v < V; v++) acc[r][v] = pa_splat(p->bias[strip->row + r]);
-        accumulate(&here, run[0], (const int8_t *)0, acc, R, V);
+        accumulate(&here, run[0], (const int8_t *)0, acc, R, V, fetch);
         for (int32_t g = 1; g < strips->groups; g++)
-            accumulate(&here, run[g], p->lanes + g * PA_LANES, acc, R, V);
+            accumulate(&here, run[g], p->lanes + g * PA_LANES, acc, R, V, 0);
         finish(p, strip->row, at, acc, R, V);
     }
 }
@@ -94,7 +95,10 @@ typedef void (*tile_function)(const pa_product *, int32_t, int32_t, int64_t);
 
 #define TILE(R, V)                                                                            \
     static void tile_##R##x##V(const pa_product *p, int32_t first, int32_t last, int64_t at) { \
-        tile(p, first, last, at, R, V);                                                       \
+        if (p->fetch)                                                                         \
+            tile(p, first, last, at, R, V, 1);                                                \
+        else                                                                                  \
+            tile(p, first, last, at, R, V, 0);                                                \
     }
 
 TILE(8, 1)

@@ -22,6 +22,7 @@ typedef struct {
     int64_t y_stride;
     int32_t vectors;
     int relu;
+    int fetch; /* ask for the next tile's inputs: they come from beyond the nearest caches */
 } pa_product;
 
 /* Computes strips first .. last - 1. Writes each row's vectors whole. */
