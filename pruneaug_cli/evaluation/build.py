@@ -1,0 +1,146 @@
+"""Building the layer database: every path computed once, in parallel when asked."""
+
+import multiprocessing
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from pruneaug_cli.core import BlockGrid, BlockShape, FloatMatrix, LayerChoice, MatrixShape
+from pruneaug_cli.criteria import LayerEvidence, Reconstruction, ReconstructionSettings, gradual
+from pruneaug_cli.evaluation.database import LayerDatabase, PathAddress
+from pruneaug_cli.evaluation.path_file import SCHEMA_VERSION, is_whole, read_record, write_path
+from pruneaug_cli.files import digest_array, digest_text
+from pruneaug_cli.progress import Progress, Step, silent
+
+_STAGE = "reconstructing layers"
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """One layer with one block shape, and where its file goes."""
+
+    layer: str
+    grid: BlockGrid
+    sparsities: tuple[float, ...]
+    key: str
+
+    @property
+    def file(self) -> str:
+        """``LAYER-BLOCK-ADDRESS.safetensors``."""
+        plain = re.sub(r"[^\w.-]", "_", self.layer)
+        return f"{plain}-{self.grid.block}-{self.key[:16]}.safetensors"
+
+
+def build_database(
+    weights: Mapping[str, FloatMatrix],
+    evidence: Mapping[str, LayerEvidence],
+    candidates: Mapping[str, Sequence[LayerChoice]],
+    directory: Path,
+    *,
+    settings: ReconstructionSettings | None = None,
+    workers: int = 1,
+    progress: Progress = silent,
+) -> LayerDatabase:
+    """Reconstruct every candidate of every layer; what the folder already holds is kept.
+
+    Args:
+        weights: dense weight matrices (M, K), by layer.
+        evidence: second moments of the same layers' inputs.
+        candidates: choices per layer; dense ones are skipped.
+        directory: the folder of the database.
+        settings: how layers are reconstructed.
+        workers: processes. With more than one the caller's main module must be importable
+            (``if __name__ == "__main__"``), as ``multiprocessing`` demands.
+        progress: told of every finished path.
+
+    Returns:
+        The database of exactly these candidates.
+
+    Raises:
+        ValueError: a layer of the candidates has no weights or no evidence, or they do not fit.
+    """
+    settings = settings or ReconstructionSettings()
+    paths = [
+        path
+        for layer, choices in candidates.items()
+        for path in _paths(layer, weights[layer], evidence[layer], choices, settings)
+    ]
+    missing = [path for path in paths if not is_whole(directory / path.file, path.key, path.grid)]
+    done = len(paths) - len(missing)
+    progress(Step(_STAGE, done, len(paths)))
+    # largest first: the last to finish is then a small one
+    missing.sort(key=lambda path: path.grid.matrix.cols, reverse=True)
+    for path, found in _computed(missing, weights, evidence, settings, workers):
+        write_path(directory / path.file, path.key, found, list(path.sparsities))
+        done += 1
+        progress(Step(_STAGE, done, len(paths), f"{path.layer} {path.grid.block}"))
+    database = LayerDatabase(directory, _collect(paths, weights, candidates, directory))
+    database.write_index()
+    return database
+
+
+def _paths(
+    layer: str,
+    weight: FloatMatrix,
+    evidence: LayerEvidence,
+    choices: Sequence[LayerChoice],
+    settings: ReconstructionSettings,
+) -> Iterator[_Path]:
+    sparsities: dict[BlockShape, set[float]] = {}
+    for choice in choices:
+        if choice.block is not None:
+            sparsities.setdefault(choice.block, set()).add(choice.sparsity)
+    if not sparsities:
+        return
+    content = digest_text(f"{SCHEMA_VERSION} {settings}", digest_array(weight), evidence.digest())
+    for block, wanted in sorted(sparsities.items()):
+        rising = tuple(sorted(wanted))
+        yield _Path(
+            layer,
+            BlockGrid(MatrixShape(*weight.shape), block),
+            rising,
+            digest_text(content, str(block), repr(rising)),
+        )
+
+
+def _computed(
+    paths: Sequence[_Path],
+    weights: Mapping[str, FloatMatrix],
+    evidence: Mapping[str, LayerEvidence],
+    settings: ReconstructionSettings,
+    workers: int,
+) -> Iterator[tuple[_Path, list[Reconstruction]]]:
+    def arguments(path: _Path) -> tuple[FloatMatrix, LayerEvidence, BlockGrid, tuple[float, ...]]:
+        return weights[path.layer], evidence[path.layer], path.grid, path.sparsities
+
+    if workers <= 1 or len(paths) <= 1:
+        for path in paths:
+            yield path, gradual(*arguments(path), settings)
+        return
+    # not forked: torch's and BLAS's threads do not survive a fork
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(paths)), mp_context=context) as pool:
+        jobs = {pool.submit(gradual, *arguments(path), settings): path for path in paths}
+        try:
+            for job in as_completed(jobs):
+                yield jobs[job], job.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _collect(
+    paths: Sequence[_Path],
+    weights: Mapping[str, FloatMatrix],
+    candidates: Mapping[str, Sequence[LayerChoice]],
+    directory: Path,
+) -> dict[str, tuple[MatrixShape, dict[BlockShape, PathAddress]]]:
+    layers: dict[str, tuple[MatrixShape, dict[BlockShape, PathAddress]]] = {
+        layer: (MatrixShape(*weights[layer].shape), {}) for layer in candidates
+    }
+    for path in paths:
+        record = read_record(directory / path.file)
+        harms = dict(zip(record.sparsities, record.harms, strict=True))
+        layers[path.layer][1][path.grid.block] = PathAddress(path.file, path.key, harms)
+    return layers

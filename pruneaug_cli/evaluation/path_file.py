@@ -1,0 +1,124 @@
+"""The file of one path: one layer, one block shape, every sparsity; pruned weights and harms.
+
+safetensors. Per sparsity number i (rising): ``mask.i`` bits of the grid (uint8), ``values.i`` the
+kept blocks (blocks, r, c) float32. Metadata: ``schema_version``, ``key`` (the content address),
+``matrix``, ``block``, ``sparsities`` and ``harms`` (JSON lists), ``digests`` (JSON list: SHA-256 of
+mask and values of each sparsity, checked whenever one is read).
+
+Schema history (``schema_version``):
+    1: first version.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix
+from pruneaug_cli.criteria import Reconstruction
+from pruneaug_cli.errors import RunError
+from pruneaug_cli.files import digest_array, digest_text, write_bytes
+
+SCHEMA_VERSION = 1
+_AGAIN = "delete the file and run the same command again: only this piece is computed anew"
+
+
+@dataclass(frozen=True, slots=True)
+class PathRecord:
+    """What a path file says about itself."""
+
+    key: str
+    block: BlockShape
+    sparsities: tuple[float, ...]
+    harms: tuple[float, ...]
+    digests: tuple[str, ...]
+
+
+def write_path(path: Path, key: str, found: Sequence[Reconstruction], asked: list[float]) -> None:
+    """Write the reconstructions of one path, atomically; same input, same bytes."""
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    digests = []
+    for number, one in enumerate(found):
+        packed = BsrMatrix.pack(np.asarray(one.weight, dtype=np.float32), one.mask)
+        mask = one.mask.pack_bits()
+        arrays[f"mask.{number}"], arrays[f"values.{number}"] = mask, packed.values
+        digests.append(digest_text(digest_array(mask), digest_array(packed.values)))
+    grid = found[0].mask.grid
+    metadata = {
+        "schema_version": str(SCHEMA_VERSION),
+        "key": key,
+        "matrix": str(grid.matrix),
+        "block": str(grid.block),
+        "sparsities": json.dumps(asked),
+        "harms": json.dumps([one.harm for one in found]),
+        "digests": json.dumps(digests),
+    }
+    write_bytes(path, bytes(save(arrays, metadata)))
+
+
+def read_record(path: Path) -> PathRecord:
+    """Read the header of a path file.
+
+    Raises:
+        RunError: missing, damaged, or of another version.
+    """
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{path}: damaged path file: {error}", hint=_AGAIN) from error
+    version = metadata.get("schema_version")
+    if version != str(SCHEMA_VERSION):
+        raise RunError(
+            f"{path}: path schema {version!r} is not the supported '{SCHEMA_VERSION}'", hint=_AGAIN
+        )
+    try:
+        return PathRecord(
+            metadata["key"],
+            BlockShape.parse(metadata["block"]),
+            tuple(json.loads(metadata["sparsities"])),
+            tuple(json.loads(metadata["harms"])),
+            tuple(json.loads(metadata["digests"])),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise RunError(f"{path}: damaged path file: {error}", hint=_AGAIN) from error
+
+
+def read_weights(path: Path, record: PathRecord, number: int, grid: BlockGrid) -> BsrMatrix:
+    """Read the weights of one sparsity.
+
+    Raises:
+        RunError: damaged: the content is not what was written.
+    """
+    try:
+        with safe_open(path, "numpy") as file:
+            mask, values = file.get_tensor(f"mask.{number}"), file.get_tensor(f"values.{number}")
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{path}: damaged path file: {error}", hint=_AGAIN) from error
+    if digest_text(digest_array(mask), digest_array(values)) != record.digests[number]:
+        raise RunError(
+            f"{path}: damaged path file: weights at sparsity {record.sparsities[number]} do not "
+            "match their digest",
+            hint=_AGAIN,
+        )
+    return BsrMatrix(BlockMask.unpack_bits(grid, mask), values)
+
+
+def is_whole(path: Path, key: str, grid: BlockGrid) -> bool:
+    """Whether a path file exists, belongs to this key, and is undamaged throughout."""
+    if not path.exists():
+        return False
+    try:
+        record = read_record(path)
+        if record.key != key:
+            return False
+        for number in range(len(record.sparsities)):
+            read_weights(path, record, number, grid)
+    except RunError:
+        return False
+    return True

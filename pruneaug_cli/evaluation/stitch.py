@@ -1,0 +1,106 @@
+"""A model with the weights of a plan, for as long as a ``with`` block lasts.
+
+One trial costs one pass over the batches for batch-norm statistics and one evaluation; putting
+the weights in and taking them out again is milliseconds.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from pruneaug_cli.core import Plan
+from pruneaug_cli.evaluation.batch_norm import batch_norms, reestimate_batch_norm
+from pruneaug_cli.evaluation.batches import Args, Device
+from pruneaug_cli.evaluation.database import LayerDatabase
+from pruneaug_cli.layers import module_of, set_matrix
+
+
+@contextmanager
+def stitch(
+    model: nn.Module,
+    database: LayerDatabase,
+    plan: Plan,
+    *,
+    batches: Sequence[Args] = (),
+    device: Device = "cpu",
+) -> Iterator[nn.Module]:
+    """Put the plan's weights into the model; the dense ones come back at the end.
+
+    Weights and batch-norm statistics are overwritten in place (no tensor is replaced) and
+    restored bit for bit, also after an error. Layers the plan does not name stay dense.
+
+    Args:
+        model: the dense model whose weights the database was built from.
+        database: weights of every option.
+        plan: one choice per layer.
+        batches: inputs for re-estimating batch-norm statistics; none: they stay as they are. A
+            plan that prunes nothing leaves them alone too.
+        device: where the model is.
+
+    Raises:
+        PlanError: the database has no such option.
+    """
+    pruned = {name: choice for name, choice in plan.items() if not choice.is_dense}
+    entries = {name: database.entry(name, choice) for name, choice in pruned.items()}
+    with _restored(_touched(model, pruned)):
+        for name, entry in entries.items():
+            set_matrix(model, name, entry.weight)
+        if pruned:
+            reestimate_batch_norm(model, batches, device)
+        yield model
+
+
+class StitchedEvaluator:
+    """Metric of a plan, one-shot: no training.
+
+    Args:
+        model: the dense model; it is as before after every call.
+        database: weights of every option.
+        evaluate: metric of a model.
+        batches: inputs for re-estimating batch-norm statistics.
+        device: where the model is.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        database: LayerDatabase,
+        *,
+        evaluate: Callable[[nn.Module], float],
+        batches: Sequence[Args] = (),
+        device: Device = "cpu",
+    ) -> None:
+        self.model, self.database = model, database
+        self.batches, self.device = tuple(batches), device
+        self._evaluate = evaluate
+
+    def __call__(self, plan: Plan) -> float:
+        """Stitch, re-estimate batch norm, evaluate, restore.
+
+        Raises:
+            PlanError: the database has no such option.
+        """
+        with stitch(
+            self.model, self.database, plan, batches=self.batches, device=self.device
+        ) as model:
+            return self._evaluate(model)
+
+
+def _touched(model: nn.Module, layers: Iterable[str]) -> list[Tensor]:
+    """Every tensor that stitching overwrites: weights of the layers, batch-norm statistics."""
+    weights = [module_of(model, name).weight for name in layers]
+    statistics = [buffer for norm in batch_norms(model) for buffer in norm.buffers()]
+    return [*weights, *statistics]
+
+
+@contextmanager
+def _restored(tensors: list[Tensor]) -> Iterator[None]:
+    saved = [tensor.detach().clone() for tensor in tensors]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, value in zip(tensors, saved, strict=True):
+                tensor.copy_(value)
