@@ -3,9 +3,17 @@
 A number without a unit is refused: 2 could be milliseconds or minutes.
 """
 
+import math
 import re
+from decimal import Decimal
 
-_UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+_UNITS_S = {
+    "us": Decimal("1e-6"),
+    "ms": Decimal("1e-3"),
+    "s": Decimal(1),
+    "min": Decimal(60),
+    "h": Decimal(3600),
+}
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(us|ms|s|min|h)")
 
 
@@ -22,10 +30,9 @@ def parse_duration(text: str) -> float:
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"expected a duration such as 2ms, 60s, 10min or 1h, got {text!r}")
-    number, unit = match.groups()
-    # 0.1 ms must be 0.0001, not 0.1 * 0.001: let the decimal parser place the point
-    seconds = float(f"{number}e-3") if unit == "ms" else float(number) * _UNITS_S[unit]
-    if seconds <= 0.0:
+    # in decimal, so that 0.1ms is the float nearest to 0.0001, not 0.1 * 0.001
+    seconds = float(Decimal(match[1]) * _UNITS_S[match[2]])
+    if not 0.0 < seconds < math.inf:
         raise ValueError(f"expected a duration above zero, got {text!r}")
     return seconds
 
@@ -37,9 +44,11 @@ def format_duration(seconds: float) -> str:
         >>> format_duration(0.002), format_duration(60)
         ('2ms', '60s')
     """
-    text = f"{seconds * 1e3:g}ms" if seconds < 1.0 else f"{seconds:g}s"
-    return text if _reads_back(text, seconds) else f"{seconds:.25f}".rstrip("0") + "s"
+    exact = Decimal(repr(seconds))
+    return f"{_plain(exact * 1000)}ms" if seconds < 1.0 else f"{_plain(exact)}s"
 
 
-def _reads_back(text: str, seconds: float) -> bool:
-    return _DURATION.fullmatch(text) is not None and parse_duration(text) == seconds
+def _plain(number: Decimal) -> str:
+    """Without an exponent, and without zeros at the end."""
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
