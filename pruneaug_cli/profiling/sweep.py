@@ -1,9 +1,9 @@
 """Measuring cells within a budget, and finding out how well measurements repeat.
 
 Cells a profile is not complete without are always measured (:mod:`.cells`), the others while there
-is time. A row whose samples spread too far is measured again, and the calmest kept. At the end a
-few rows spread over the sweep are measured once more; the median of how far they moved is the
-repeat error: the honest error bar of everything in the profile.
+is time. While there is time, a row whose samples spread too far is measured again, and the calmest
+kept. At the end a few rows spread over the sweep are measured once more; the median of how far
+they moved is the repeat error: the honest error bar of everything in the profile.
 """
 
 from collections.abc import Sequence
@@ -89,7 +89,7 @@ class Sweep:
     def _calmest(self, cell: Cell) -> Samples:
         calmest = self._timer.ours(cell.geometry, cell.choice)
         for _ in range(RETRIES):
-            if resolved(calmest)[1] <= NOISY:
+            if resolved(calmest)[1] <= NOISY or self._clock() >= self._deadline_s:
                 break
             again = self._timer.ours(cell.geometry, cell.choice)
             calmest = min(calmest, again, key=lambda samples: resolved(samples)[1])

@@ -105,7 +105,7 @@ class Session:
         if len(arrays) != len(self.inputs):
             raise ValueError(f"{self.name} takes {len(self.inputs)} inputs, got {len(arrays)}")
         return {
-            port.name: np.ascontiguousarray(array)
+            port.name: np.asarray(array, order="C")
             for port, array in zip(self.inputs, arrays, strict=True)
         }
 
