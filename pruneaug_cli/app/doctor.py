@@ -4,13 +4,17 @@ import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import numpy as np
+
 from pruneaug_cli.app.requests import Check, DoctorRequest, DoctorResult
 from pruneaug_cli.errors import PruneaugError
+from pruneaug_cli.export import region_model
 from pruneaug_cli.kernels import BACKENDS
+from pruneaug_cli.kernels.program import Linear, RegionProgram, Rows, Weight
 from pruneaug_cli.platforms import list_profiles
 from pruneaug_cli.profiling import host_facts, usable_cores
 from pruneaug_cli.progress import Progress, Step, silent
-from pruneaug_cli.runtime import operators_work
+from pruneaug_cli.runtime import open_session
 
 _PACKAGES = ("torch", "onnx", "onnxruntime", "onnxscript", "optuna", "ziglang")
 _EXTRAS = {"scikit-learn": "demo"}
@@ -72,12 +76,17 @@ def _backend(name: str) -> Check:
 
 
 def _operators() -> Check:
+    """Multiply by two in a session of ONNX Runtime with our library."""
     name = "operators in ONNX Runtime"
+    doubled = Weight("double", 2.0 * np.eye(8, dtype=np.float32))
+    program = RegionProgram((Rows(8),), (Linear(0, 0),), (1,), (doubled,), ())
+    x = np.arange(8, dtype=np.float32).reshape(1, 8)
     try:
         library = BACKENDS.create("native").operator_library()
-        reason = operators_work(library)
+        session = open_session(region_model(program).SerializeToString(), library=library)
+        (answer,) = session.run([x])
     except PruneaugError as error:
         return Check(name, "failed", str(error), error.hint)
-    if reason is not None:
-        return Check(name, "failed", reason)
+    if not np.array_equal(answer, 2.0 * x):
+        return Check(name, "failed", "a product came out wrong")
     return Check(name, "ok", library.name)

@@ -100,7 +100,7 @@ def _export_sparse(
     outputs = answer if isinstance(answer, tuple | list) else (answer,)
     inputs = [value.numpy() for value in (*args, *kwargs.values())]
     expected = [output.numpy() for output in outputs]
-    return exported, verify_export(path, inputs, expected, exported.library)
+    return exported, verify_export(path, inputs=inputs, expected=expected, library=exported.library)
 
 
 def _metrics(prepared: PreparedModel, path: Path, library: Path | None) -> dict[str, float]:

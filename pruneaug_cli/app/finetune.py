@@ -16,7 +16,7 @@ from pruneaug_cli.app.run_directory import RunDirectory
 from pruneaug_cli.core import BlockMask
 from pruneaug_cli.files import write_text
 from pruneaug_cli.progress import Progress, silent
-from pruneaug_cli.training import FinetuneSettings, finetune
+from pruneaug_cli.training import FinetuneSettings, MakeOptimizer, finetune
 
 STALE = ("sparse.test_metric", "sparse.latency_s", "sparse.size_bytes", "sparse.spread", "speedup",
          "export", "bench")  # fmt: skip
@@ -39,12 +39,13 @@ def finetune_run(
 ) -> dict[str, Any]:
     """Train what the search left in ``pruned.safetensors`` into ``checkpoint.safetensors``."""
     started = time.monotonic()
-    student = copy.deepcopy(prepared.model)
     run.require(run.pruned, made_by=f"pruneaug search CHECKPOINT --run {run.path}")
-    masks = load_pruned(run.pruned, student, prepared.layers)
-    settings = _settings(recipe)
-    task = prepared.task
-    before = task.evaluate(student, "cpu")
+    pruned = copy.deepcopy(prepared.model)
+    masks = load_pruned(run.pruned, pruned, prepared.layers)
+    settings, task = _settings(recipe), prepared.task
+    before = task.evaluate(pruned, "cpu")
+    # the penalty phase starts from the dense weights, masked retraining from the pruned ones
+    student = copy.deepcopy(prepared.model) if settings.penalty_epochs else pruned
     result = finetune(
         student,
         masks,
@@ -54,6 +55,7 @@ def finetune_run(
         teacher=prepared.model if settings.distillation > 0 else None,
         evaluate=lambda model: task.evaluate(model, "cpu"),
         higher_is_better=task.higher_is_better,
+        make_optimizer=_own_optimizer(prepared, recipe),
         state_path=run.training_state,
         progress=progress,
     )
@@ -61,6 +63,13 @@ def finetune_run(
     news = _news(task.evaluate(student, "cpu"), before, settings)
     run.training_state.unlink(missing_ok=True)
     return run.update_result(news, step="finetune", seconds=time.monotonic() - started, drop=STALE)
+
+
+def _own_optimizer(prepared: PreparedModel, recipe: Recipe) -> MakeOptimizer | None:
+    task = prepared.task
+    if not task.has("optimizer"):
+        return None
+    return lambda parameters: task.optimizer(parameters, recipe.model_dump())
 
 
 def _settings(recipe: Recipe) -> FinetuneSettings:

@@ -1,6 +1,6 @@
 """What every choice of every layer costs on the platform, and the rest of the network."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pruneaug_cli.app.calibration import calibrate
@@ -8,10 +8,12 @@ from pruneaug_cli.app.candidates import Candidates, find_candidates
 from pruneaug_cli.app.prepared import PreparedModel
 from pruneaug_cli.app.recipe import Recipe
 from pruneaug_cli.app.run_directory import RunDirectory
-from pruneaug_cli.core import DENSE, LayerChoice
+from pruneaug_cli.core import LayerChoice, Option
 from pruneaug_cli.errors import UnsupportedError
+from pruneaug_cli.evaluation import price_options
 from pruneaug_cli.files import digest_text, dump_json
 from pruneaug_cli.kernels import BACKENDS
+from pruneaug_cli.layers import PrunableLayer
 from pruneaug_cli.platforms import (
     LatencyTable,
     NetworkMeasurement,
@@ -32,13 +34,13 @@ class Pricing:
         profile: where they come from, with the network's rest in it.
         network: the rest, and the latency of the dense ONNX file.
         candidates: choices per layer.
-        latency_s: per layer and choice, seconds, all uses of the layer counted.
+        layers: the layers, in the model's order.
     """
 
     profile: Profile
     network: NetworkMeasurement
     candidates: Candidates
-    latency_s: Mapping[str, Mapping[LayerChoice, float]]
+    layers: tuple[PrunableLayer, ...]
 
     def target_latency_s(self, recipe: Recipe) -> float | None:
         """The latency the goal asks for; a speed-up refers to the dense ONNX file."""
@@ -47,9 +49,17 @@ class Pricing:
             return self.network.dense_latency_s / goal.target_speedup
         return goal.target_latency_s
 
-    def dense_plan_s(self) -> float:
-        """Predicted latency of the plan that prunes nothing."""
-        return self.network.rest_s + sum(prices[DENSE] for prices in self.latency_s.values())
+    def options(
+        self, harm: Callable[[str, LayerChoice], float] = lambda *_: 0.0
+    ) -> dict[str, tuple[Option, ...]]:
+        """Every choice with its price, and its harm where that is known already."""
+        table = LatencyTable(self.profile)
+        return price_options(
+            self.layers,
+            self.candidates.choices,
+            lambda geometry, choice: table.latency_s(geometry, choice).latency_s,
+            harm,
+        )
 
     def digest(self) -> str:
         """Digest of the profile."""
@@ -72,14 +82,7 @@ def price(
     write_profile(profile, run.profile)
     network = profile.network(prepared.network_digest())
     assert network is not None  # noqa: S101 - _with_network put it there
-    prices = {
-        layer.name: {
-            choice: layer.uses * table.latency_s(layer.geometry, choice).latency_s
-            for choice in {DENSE: None} | dict.fromkeys(candidates.choices[layer.name])
-        }
-        for layer in prepared.layers
-    }
-    return Pricing(profile, network, candidates, prices)
+    return Pricing(profile, network, candidates, prepared.layers)
 
 
 def _with_network(

@@ -4,7 +4,8 @@
 
     recipe.yaml              the settings, fully resolved
     profile.json             the prices used: the platform's profile, with this network's rest
-    evidence/  database/     inputs' second moments; reconstructed weights of every option
+    evidence.safetensors     second moments of the layers' inputs
+    database/                reconstructed weights of every option
     study.db                 the Optuna study
     plan.json                one choice per layer, its predicted price
     pruned.safetensors       the weights after the search, before any training
@@ -67,8 +68,8 @@ class RunDirectory:
 
     @property
     def evidence(self) -> Path:
-        """Folder of the evidence."""
-        return self.path / "evidence"
+        """Second moments of the layers' inputs."""
+        return self.path / "evidence.safetensors"
 
     @property
     def database(self) -> Path:

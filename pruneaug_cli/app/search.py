@@ -1,7 +1,7 @@
 """``pruneaug search``: from a checkpoint to a plan, and to the weights pruned by it."""
 
 import time
-from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,19 @@ from pruneaug_cli.app.recipe import Recipe, dump_recipe
 from pruneaug_cli.app.recipe_reader import read_recipe
 from pruneaug_cli.app.requests import PreflightResult, RunResult, SearchRequest
 from pruneaug_cli.app.run_directory import RunDirectory, StoredPlan
-from pruneaug_cli.core import DENSE, Option
+from pruneaug_cli.criteria import ReconstructionSettings
 from pruneaug_cli.evaluation import (
     LayerDatabase,
     StitchedEvaluator,
     build_database,
     collect_evidence,
     stitch,
+    stored_evidence,
 )
-from pruneaug_cli.files import write_text
+from pruneaug_cli.files import digest_text, write_text
 from pruneaug_cli.layers import matrix_arrays
 from pruneaug_cli.progress import Progress, silent
-from pruneaug_cli.search import SearchProblem, SearchResult, preflight
+from pruneaug_cli.search import SearchProblem, preflight
 from pruneaug_cli.search import run_search as search_plans
 
 _STUDY = "pruneaug"
@@ -91,13 +92,9 @@ def search_run(
 
 def look_ahead(prepared: PreparedModel, recipe: Recipe, pricing: Pricing) -> PreflightResult:
     """What a search could reach, from prices alone."""
-    options = {
-        name: tuple(Option(choice, seconds, 0.0) for choice, seconds in prices.items())
-        for name, prices in pricing.latency_s.items()
-    }
     target = pricing.target_latency_s(recipe)
     problem = SearchProblem(
-        options, pricing.network.rest_s, 0.0,
+        pricing.options(), pricing.network.rest_s, 0.0,
         max_drop=recipe.goal.max_drop if target is None else None, target_latency_s=target,
     )  # fmt: skip
     known = preflight(problem)
@@ -126,22 +123,28 @@ def _database(
     pricing: Pricing,
     progress: Progress,
 ) -> LayerDatabase:
-    names = [
-        name
-        for name, choices in pricing.candidates.choices.items()
-        if any(not choice.is_dense for choice in choices)
-    ]
-    evidence = collect_evidence(
-        prepared.model, names, prepared.task.calibration_batches(), progress=progress
+    settings = recipe.search
+    choices = {
+        name: [choice for choice in found if not choice.is_dense]
+        for name, found in pricing.candidates.choices.items()
+    }
+    names = [name for name, found in choices.items() if found]
+    batches = islice(prepared.task.calibration_batches(), settings.evidence_batches)
+    weights = matrix_arrays(prepared.model, names)
+    evidence = stored_evidence(
+        run.evidence,
+        digest_text(
+            prepared.checkpoint, prepared.task.address, str(settings.evidence_batches), *names
+        ),
+        lambda: collect_evidence(prepared.model, names, batches, progress=progress),
     )
     return build_database(
-        matrix_arrays(prepared.model, names),
+        weights,
         evidence,
-        {
-            name: [choice for choice in pricing.candidates.choices[name] if not choice.is_dense]
-            for name in names
-        },
+        {name: choices[name] for name in names},
         run.database,
+        settings=ReconstructionSettings(ridge=settings.ridge),
+        workers=settings.workers,
         progress=progress,
     )
 
@@ -149,7 +152,6 @@ def _database(
 def _problem(
     recipe: Recipe, prepared: PreparedModel, pricing: Pricing, database: LayerDatabase
 ) -> SearchProblem:
-    options = _options(pricing, database)
     target = pricing.target_latency_s(recipe)
     recovers = recipe.finetune.epochs > 0
     drop = recipe.goal.max_drop
@@ -157,27 +159,13 @@ def _problem(
         # training comes after: a target leaves the floor to it, a floor is relaxed for it
         drop = None if target is not None else drop + recipe.search.recovery
     return SearchProblem(
-        options,
+        pricing.options(database.harm),
         pricing.network.rest_s,
         prepared.task.quick_evaluate(prepared.model, "cpu"),
         prepared.task.higher_is_better,
         max_drop=drop,
         target_latency_s=target,
     )
-
-
-def _options(pricing: Pricing, database: LayerDatabase) -> Mapping[str, tuple[Option, ...]]:
-    return {
-        name: tuple(
-            Option(
-                choice,
-                pricing.latency_s[name][choice],
-                0.0 if choice.is_dense else database.harm(name, choice),
-            )
-            for choice in {DENSE: None} | dict.fromkeys(choices)
-        )
-        for name, choices in pricing.candidates.choices.items()
-    }
 
 
 def _store(

@@ -68,26 +68,28 @@ class NetworkSample:
 
 @dataclass(frozen=True, slots=True)
 class NetworkMeasurement:
-    """What a whole network takes besides its prunable layers.
+    """What a whole network takes besides its prunable layers, and what its dense peer takes.
 
     Attributes:
         digest: of the network's graph without its weights.
+        dense_latency_s: the whole dense network in ONNX Runtime alone: what speed-ups refer to.
         rest_s: what to add to the sum of the layers; negative when layers are faster together.
         error_s: the largest error this left among the samples.
         samples: the plans it was fitted to.
     """
 
     digest: str
+    dense_latency_s: float
     rest_s: float
     error_s: float
     samples: tuple[NetworkSample, ...]
 
     @classmethod
-    def fit(cls, digest: str, samples: Sequence[NetworkSample]) -> Self:
+    def fit(cls, digest: str, samples: Sequence[NetworkSample], *, dense_latency_s: float) -> Self:
         """Take the median of ``measured_s - layers_s`` as the rest.
 
         Example:
-            >>> fitted = NetworkMeasurement.fit("ab", [NetworkSample(5.0, 3.0)])
+            >>> fitted = NetworkMeasurement.fit("ab", [NetworkSample(5.0, 3.0)], dense_latency_s=9.0)
             >>> fitted.rest_s, fitted.error_s
             (2.0, 0.0)
         """
@@ -95,4 +97,6 @@ class NetworkMeasurement:
             raise ValueError("a network needs at least one sample")
         rests = [sample.measured_s - sample.layers_s for sample in samples]
         rest = float(np.median(rests))
-        return cls(digest, rest, max(abs(value - rest) for value in rests), tuple(samples))
+        return cls(
+            digest, dense_latency_s, rest, max(abs(value - rest) for value in rests), tuple(samples)
+        )

@@ -14,7 +14,7 @@ All times are seconds; sparsity is the fraction of blocks removed. The document:
                     regions; block null and sparsity 0: dense
     peers           [{geometry, latency_s, spread, samples_s}]: the same layers, dense, in ONNX
                     Runtime alone
-    networks        [{digest, rest_s, error_s, samples: [{measured_s, layers_s}]}]
+    networks        [{digest, dense_latency_s, rest_s, error_s, samples: [{measured_s, layers_s}]}]
 
 Geometries are lines as in ``core/geometry.py``, blocks are ``8x1``. Rows are sorted.
 
@@ -170,6 +170,7 @@ def _write_timing(row: Measurement | PeerMeasurement) -> JsonObject:
 def _write_network(row: NetworkMeasurement) -> JsonObject:
     return {
         "digest": row.digest,
+        "dense_latency_s": _rounded(row.dense_latency_s),
         "rest_s": _rounded(row.rest_s),
         "error_s": _rounded(row.error_s),
         "samples": [

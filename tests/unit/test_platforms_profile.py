@@ -40,7 +40,9 @@ def make_profile(**changes):
         "repeat_error": 0.01,
         "measurements": rows,
         "peers": (PeerMeasurement(CONV, 3e-4, 0.01, (3e-4,)),),
-        "networks": (NetworkMeasurement.fit("d1", [NetworkSample(3e-3, 1e-3)]),),
+        "networks": (
+            NetworkMeasurement.fit("d1", [NetworkSample(3e-3, 1e-3)], dense_latency_s=9e-3),
+        ),
     }
     return Profile(**{**fields, **changes})
 
@@ -75,15 +77,15 @@ def test_the_table_for_pandas_has_the_peer_beside_each_row():
 
 def test_the_rest_of_a_network_is_the_median_and_its_error_the_worst_miss():
     samples = [NetworkSample(10.0, 8.0), NetworkSample(5.0, 2.0), NetworkSample(3.0, 2.0)]
-    fitted = NetworkMeasurement.fit("d", samples)
+    fitted = NetworkMeasurement.fit("d", samples, dense_latency_s=9.0)
     assert (fitted.rest_s, fitted.error_s) == (2.0, 1.0)
     with pytest.raises(ValueError, match="a network needs at least one sample"):
-        NetworkMeasurement.fit("d", [])
+        NetworkMeasurement.fit("d", [], dense_latency_s=9.0)
 
 
 def test_a_network_measured_again_replaces_the_old_one():
-    again = NetworkMeasurement.fit("d1", [NetworkSample(5e-3, 1e-3)])
-    other = NetworkMeasurement.fit("d2", [NetworkSample(1.0, 0.5)])
+    again = NetworkMeasurement.fit("d1", [NetworkSample(5e-3, 1e-3)], dense_latency_s=9e-3)
+    other = NetworkMeasurement.fit("d2", [NetworkSample(1.0, 0.5)], dense_latency_s=2.0)
     profile = make_profile().with_network(other).with_network(again)
     assert {entry.digest: entry.rest_s for entry in profile.networks} == {"d1": 4e-3, "d2": 0.5}
 
