@@ -226,9 +226,10 @@ def no_less(value: float) -> float:
         (0.014, 0.02)
     """
     near = float(f"{value:.1e}")
-    return (
-        near if near >= value else float(f"{near + 10.0 ** (math.floor(math.log10(near)) - 1):.1e}")
-    )
+    if near >= value * (1.0 - 1e-12):  # a difference such as 0.9 - 0.895 counts as 0.005
+        return near
+    digit = 10.0 ** (math.floor(math.log10(near)) - 1)
+    return float(f"{near + digit:.1e}")
 
 
 def _require_options(layer: str, options: tuple[Option, ...]) -> None:

@@ -179,8 +179,13 @@ def _yardstick(problem: SearchProblem, trials: Sequence[Trial]) -> Proposal | No
 def _suggested(problem: SearchProblem, trials: Sequence[Trial], draw: Draw) -> Proposal:
     layers = _prepare(problem)
     point = draw.tpe(layers.space, problem, trials)
-    budget_s = min(float(point[_BUDGET]), _better_s(problem, trials, draw))
-    budget_s = _goal_s(problem) or budget_s
+    goal_s, budget_s = _goal_s(problem), float(point[_BUDGET])
+    if goal_s is None:
+        budget_s = min(budget_s, _better_s(problem, trials, draw))
+    elif draw.attempt < 2 * _PATIENCE:
+        budget_s = goal_s
+    else:  # the plans that use up the target are known: some that do not
+        budget_s = min(budget_s, goal_s)
     return layers.proposal(layers.coefficients(point), budget_s, TPE)
 
 

@@ -1,0 +1,52 @@
+"""The knapsack on cases worked out by hand, and what it refuses."""
+
+import numpy as np
+import pytest
+
+from pruneaug_cli.search import solve_knapsack
+
+LATENCIES = [np.array([1.0, 3.0]), np.array([2.0, 5.0, 6.0])]
+HARMS = [np.array([4.0, 0.0]), np.array([9.0, 1.0, 0.0])]
+
+
+@pytest.mark.parametrize(
+    ("budget_s", "chosen"),
+    [(2.9, None), (3.0, (0, 0)), (5.0, (1, 0)), (6.0, (0, 1)), (8.0, (1, 1)), (1e9, (1, 2))],
+)
+def test_every_budget_has_its_plan(budget_s, chosen):
+    assert solve_knapsack(LATENCIES, HARMS, ticks=6).choose(budget_s) == chosen
+
+
+def test_the_fastest_plan_is_never_lost_to_rounding():
+    rng = np.random.default_rng(0)
+    latencies = [rng.uniform(0.1, 1.0, 5) for _ in range(30)]
+    fastest = tuple(int(latency.argmin()) for latency in latencies)
+    table = solve_knapsack(latencies, [np.ones(5)] * 30, ticks=1)
+    assert table.choose(table.floor_s) == fastest
+
+
+def test_layers_without_a_choice_leave_one_plan():
+    table = solve_knapsack([np.array([2.0]), np.array([3.0])], [np.array([1.0]), np.array([0.0])])
+    assert table.choose(5.0) == (0, 0)
+    assert table.choose(4.999) is None
+    assert table.least_harms.tolist() == [1.0]
+
+
+def test_of_equally_harmful_options_the_first_stands():
+    table = solve_knapsack([np.array([1.0, 1.0])], [np.array([2.0, 2.0])])
+    assert table.choose(1.0) == (0,)
+
+
+@pytest.mark.parametrize(
+    ("latencies", "harms", "ticks", "message"),
+    [
+        ([np.ones(2)], [np.ones(2)], 0, "at least one tick is needed, got 0"),
+        ([np.ones(2)], [], 10, "1 layers of latencies, 0 of harms"),
+        ([np.ones(0)], [np.ones(0)], 10, r"layer 0: expected as many .* got shapes \(0,\)"),
+        ([np.ones(2), np.ones(2)], [np.ones(2), np.ones(3)], 10, r"layer 1: .* \(2,\) and \(3,\)"),
+    ],
+    ids=["ticks", "layers", "empty", "lengths"],
+)
+def test_malformed_tables_are_refused(latencies, harms, ticks, message):
+    with pytest.raises(ValueError, match=message):
+        solve_knapsack(latencies, harms, ticks=ticks)

@@ -1,0 +1,243 @@
+"""The record of a search: what is stored, resumed, refused, and what a failure leaves."""
+
+import itertools
+import re
+import shutil
+from pathlib import Path
+
+import optuna
+import pytest
+
+import pruneaug_cli.search
+from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Option
+from pruneaug_cli.errors import BudgetError, RunError, TaskError, UnsupportedError, UsageError
+from pruneaug_cli.search import SearchProblem, run_search
+
+CHOICES = tuple(
+    LayerChoice(BlockShape(rows, 1), sparsity)
+    for rows, sparsity in itertools.product((4, 8), (0.25, 0.5, 0.75))
+)
+ROW = (
+    Option(DENSE, 1e-3, 0.0),
+    *(Option(c, 1e-3 * (1.05 - c.sparsity), c.sparsity**2 * c.block.rows / 80) for c in CHOICES),
+)
+PROBLEM = SearchProblem({"conv": ROW, "fc": ROW}, 1e-4, 0.9, max_drop=0.1)
+
+
+def evaluate(plan):
+    return 0.9 - sum(c.sparsity**2 * c.block.rows / 80 for _, c in plan.items() if c.block)
+
+
+@pytest.fixture(scope="module")
+def blank(tmp_path_factory):
+    """A database with Optuna's tables: making them takes longer than a test."""
+    path = tmp_path_factory.mktemp("blank") / "study.db"
+    release(optuna.storages.RDBStorage(f"sqlite:///{path}"))
+    return path
+
+
+@pytest.fixture
+def storage(blank, tmp_path):
+    return f"sqlite:///{shutil.copy(blank, tmp_path / 'study.db')}"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(blank):
+    return search(f"sqlite:///{shutil.copy(blank, blank.with_name('undisturbed.db'))}")
+
+
+def release(database):
+    database.remove_session()
+    database.engine.dispose()
+
+
+def search(storage, evaluate=evaluate, problem=PROBLEM, **settings):
+    return run_search(
+        problem, evaluate, storage=storage, **({"study_name": "mine", "trials": 4} | settings)
+    )
+
+
+def recorded(storage):
+    database = optuna.storages.RDBStorage(storage)
+    trials = optuna.load_study(storage=database, study_name="mine").get_trials()
+    release(database)
+    return trials
+
+
+def test_a_trial_carries_its_record(storage):
+    found = search(storage, trials=2)
+    for trial, record in zip(found.trials, recorded(storage), strict=True):
+        assert record.values == [trial.predicted_latency_s, trial.metric]
+        assert record.params == trial.parameters
+        assert record.user_attrs == {
+            "plan": trial.plan.to_json(),
+            "origin": trial.origin,
+            "seed": 0,
+            "predicted_latency_s": trial.predicted_latency_s,
+            "metric": trial.metric,
+            "seconds": trial.seconds,
+        }
+
+
+def test_running_again_evaluates_only_what_is_missing(storage):
+    first = search(storage, strategy="uniform", trials=3)
+    asked = []
+
+    def ask(plan):
+        asked.append(plan)
+        return evaluate(plan)
+
+    second = search(storage, ask, strategy="uniform", trials=5)
+    assert second.trials[:3] == first.trials
+    assert [trial.plan for trial in second.trials[3:]] == asked
+    assert second.evaluations == 2
+
+
+def test_a_known_study_answers_another_question_without_evaluations(storage):
+    search(storage)
+    looser = SearchProblem(PROBLEM.options, PROBLEM.rest_s, 0.9, target_latency_s=2e-3)
+    found = search(storage, None, looser)
+    assert found.evaluations == 0
+    assert found.best.predicted_latency_s <= 2e-3
+
+
+def test_no_plan_is_evaluated_twice_and_a_small_space_ends_the_search(storage):
+    tiny = SearchProblem({"fc": ROW[:3]}, 0.0, 0.9, max_drop=0.5)
+    found = search(storage, problem=tiny, trials=10)
+    plans = [trial.plan for trial in found.trials]
+    assert len(set(plans)) == len(plans) <= 2
+
+
+def test_the_best_uniform_plan_is_reported_beside_the_best(storage):
+    found = search(storage, trials=8)
+    assert len({choice for _, choice in found.best_uniform.plan.items()}) == 1
+    assert found.best.predicted_latency_s <= found.best_uniform.predicted_latency_s
+
+
+def test_progress_tells_the_best_so_far(storage):
+    steps = []
+    search(storage, progress=steps.append)
+    assert [(step.done, step.total) for step in steps] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert re.fullmatch(r"best [\d.]+ ms, metric 0\.\d+", steps[-1].note)
+
+
+def test_no_trial_begins_after_the_timeout(storage):
+    seconds = itertools.count()
+    found = search(storage, trials=50, timeout_s=10.0, clock=lambda: float(next(seconds)))
+    assert 1 < found.evaluations < 10
+
+
+class Interrupt:
+    """Raises at one evaluation."""
+
+    def __init__(self, at, error):
+        self.left, self.error = at, error
+
+    def __call__(self, plan):
+        self.left -= 1
+        if self.left == 0:
+            raise self.error
+        return evaluate(plan)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [KeyboardInterrupt(), TaskError("task.py: evaluate failed"), ZeroDivisionError()],
+    ids=["interrupt", "refusal", "bug"],
+)
+def test_a_failure_passes_through_and_costs_its_trial_only(storage, undisturbed, error):
+    with pytest.raises(type(error)):
+        search(storage, Interrupt(3, error))
+    states = [trial.state.name for trial in recorded(storage)]
+    assert states == ["COMPLETE", "COMPLETE", "FAIL"]
+    again = search(storage)
+    assert again.evaluations == 2
+    assert [t.plan for t in again.trials] == [t.plan for t in undisturbed.trials]
+    assert again.best.plan == undisturbed.best.plan
+
+
+def test_a_metric_that_is_no_number_is_refused(storage):
+    with pytest.raises(TaskError, match="evaluation of a plan returned nan, expected a finite"):
+        search(storage, lambda plan: float("nan"))
+
+
+def test_an_unreachable_target_is_refused_before_anything_is_spent(tmp_path):
+    impossible = SearchProblem(PROBLEM.options, 1e-4, 0.9, target_latency_s=1e-5)
+    with pytest.raises(BudgetError, match=r"no plan is predicted to take 0\.01 ms or less"):
+        search(f"sqlite:///{tmp_path / 'study.db'}", None, impossible)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_target_above_the_dense_plan_still_finds_a_pruned_one(storage):
+    easy = SearchProblem(PROBLEM.options, 1e-4, 0.9, target_latency_s=1.0)
+    assert search(storage, problem=easy).best.predicted_latency_s < 2.1e-3
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"seed": 7}, UsageError, "study 'mine' was made with seed 0, not 7"),
+        ({"strategy": "random"}, UsageError, "study 'mine' was made with strategy 'knapsack', not"),
+        (
+            {"problem": SearchProblem(PROBLEM.options, 0.0, 0.9, max_drop=0.1)},
+            RunError,
+            "study 'mine' is about another problem",
+        ),
+    ],
+    ids=["seed", "strategy", "problem"],
+)
+def test_a_study_of_something_else_is_refused(storage, settings, error, message):
+    search(storage, trials=1)
+    with pytest.raises(error, match=message) as refusal:
+        search(storage, **settings)
+    assert "another run directory" in refusal.value.hint
+
+
+def test_a_study_made_by_others_is_refused(storage):
+    database = optuna.storages.RDBStorage(storage)
+    study = optuna.create_study(storage=database, study_name="mine")
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    release(database)
+    with pytest.raises(RunError, match="study 'mine' was not made by pruneaug"):
+        search(storage)
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "message"),
+    [
+        ("study.db", RunError, "study.db: cannot be used as a study: Could not parse"),
+        ("sqlite:////no/such/folder/s.db", RunError, "unable to open database file"),
+        ("oracle://me:secret@host/x", UnsupportedError, r"oracle://me:\*\*\*@host/x: the driver"),
+    ],
+    ids=["no-url", "folder", "driver"],
+)
+def test_a_storage_that_cannot_be_used_is_refused(url, error, message):
+    with pytest.raises(error, match=message):
+        search(url)
+
+
+def test_a_damaged_study_file_is_refused(tmp_path):
+    (tmp_path / "study.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(RunError, match="file is not a database"):
+        search(f"sqlite:///{tmp_path / 'study.db'}")
+
+
+def test_optunas_log_keeps_its_level(storage):
+    before = optuna.logging.get_verbosity()
+    search(storage, trials=1)
+    assert optuna.logging.get_verbosity() == before
+
+
+def test_a_search_says_nothing_of_its_own(storage, capfd):
+    search(storage)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_only_the_study_and_the_sampler_know_optuna():
+    package = Path(pruneaug_cli.search.__file__).parent
+    users = {
+        p.name
+        for p in package.rglob("*.py")
+        if re.search("^(import|from) optuna", p.read_text(), re.M)
+    }
+    assert users == {"sampler.py", "study.py"}

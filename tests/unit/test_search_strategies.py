@@ -1,0 +1,130 @@
+"""What each strategy does by its own rules; the rules they share are in the conformance suite."""
+
+import itertools
+
+import pytest
+
+from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Option, Plan
+from pruneaug_cli.errors import UnsupportedError
+from pruneaug_cli.search import STRATEGIES, SearchProblem, Trial
+from pruneaug_cli.search.sampler import Sampler
+from pruneaug_cli.search.strategies.direct import decode, direct_space
+from pruneaug_cli.search.strategies.knapsack import KnapsackStrategy
+from pruneaug_cli.search.strategies.uniform import next_uniform, uniform_plans
+
+SPARSITIES = (0.3, 0.5, 0.7, 0.9)
+BLOCKS = (BlockShape(4, 1), BlockShape(8, 1))
+
+
+def row(weight=1.0, blocks=BLOCKS):
+    pruned = [
+        Option(LayerChoice(block, s), 1e-3 * (1.05 - s), weight * block.rows * s * s / 100.0)
+        for block, s in itertools.product(blocks, SPARSITIES)
+    ]
+    return (Option(DENSE, 1e-3, 0.0), *pruned)
+
+
+def make(**question):
+    options = {"first": row(2.0), "second": row(), "last": row(blocks=BLOCKS[:1])}
+    return SearchProblem(options, 1e-4, 0.9, **(question or {"max_drop": 0.1}))
+
+
+def metric(problem, plan):
+    harm = {(n, o.choice): o.harm for n, row in problem.options.items() for o in row}
+    return 0.9 - sum(harm[layer, choice] for layer, choice in plan.items())
+
+
+def evaluated(problem, plans):
+    return [
+        Trial(number, plan, problem.latency_s(plan), metric(problem, plan), 0.0, "uniform")
+        for number, plan in enumerate(plans)
+    ]
+
+
+def climb(problem):
+    plans = []
+    while (plan := next_uniform(problem, evaluated(problem, plans))) is not None:
+        plans.append(plan)
+    return plans
+
+
+def test_layers_without_the_choice_stay_dense_in_a_uniform_plan():
+    _, plan = uniform_plans(make())[BLOCKS[1]][0]
+    assert plan == Plan.of(
+        {"first": LayerChoice(BLOCKS[1], 0.9), "second": LayerChoice(BLOCKS[1], 0.9), "last": DENSE}
+    )
+
+
+def test_bisection_finds_the_best_uniform_plan_without_trying_all():
+    problem = make()
+    tried = climb(problem)
+    everything = [plan for ladder in uniform_plans(problem).values() for _, plan in ladder]
+    kept = [plan for plan in everything if problem.excess(0.0, metric(problem, plan)) <= 0.0]
+    assert min(kept, key=problem.latency_s) in tried
+    assert len(tried) < len(everything)
+
+
+def test_with_a_target_each_block_is_tried_at_its_gentlest_plan_within():
+    problem = make(target_latency_s=2.2e-3)
+    tried = climb(problem)
+    assert len(tried) == len(BLOCKS)
+    for ladder, plan in zip(uniform_plans(problem).values(), tried, strict=True):
+        within = [plan for latency, plan in ladder if latency <= 2.2e-3]
+        assert plan == within[-1]
+
+
+def test_the_direct_space_takes_the_named_blocks_within_the_networks_sparsity():
+    problem = make()
+    point = {"block:first": "8x1", "block:second": "4x1", "block:last": "dense", "sparsity": 0.4}
+    plan = decode(problem, point)
+    assert plan["last"] == DENSE
+    assert plan["first"].block == BLOCKS[1]
+    assert sum(choice.sparsity for _, choice in plan.items()) / 3 <= 0.4
+    # harm is shared evenly: the gentler block of the layer that matters less is cut more
+    assert plan["second"].sparsity > plan["first"].sparsity
+
+
+@pytest.mark.parametrize(("sparsity", "expected"), [(0.0, 0.0), (0.9, 0.9)])
+def test_the_ends_of_the_direct_space_are_reached(sparsity, expected):
+    problem = make()
+    point = dict.fromkeys(direct_space(problem), "4x1") | {"sparsity": sparsity}
+    assert [choice.sparsity for _, choice in decode(problem, point).items()] == [expected] * 3
+
+
+def test_the_ladder_comes_first_with_all_coefficients_one():
+    problem, strategy = make(), KnapsackStrategy()
+    proposal = strategy.propose(problem, [], Sampler(seed=0, known=0, attempt=0))
+    assert proposal.origin == "ladder"
+    assert {proposal.parameters[f"coefficient:{layer}"] for layer in problem.layers} == {1.0}
+
+
+def test_without_a_feasible_plan_the_budget_is_bisected_towards_dense():
+    problem, strategy = make(max_drop=1e-6), KnapsackStrategy()
+    budgets, trials = [], []
+    for known in range(6):
+        proposal = strategy.propose(problem, trials, Sampler(seed=0, known=known, attempt=0))
+        latency_s = problem.latency_s(proposal.plan)
+        budgets.append((proposal.origin, proposal.parameters["budget_s"]))
+        trials.append(Trial(known, proposal.plan, latency_s, 0.5, 0.0, proposal.origin))
+    assert [origin for origin, _ in budgets] == ["ladder"] * 4 + ["bisection"] * 2
+    assert (
+        budgets[3][1]
+        < budgets[4][1]
+        < budgets[5][1]
+        < problem.latency_s(Plan.dense(problem.layers))
+    )
+
+
+def test_a_fit_asks_for_less_than_the_best_plan_takes():
+    problem, strategy = make(), KnapsackStrategy()
+    trials = evaluated(problem, climb(problem))
+    best = min(t.predicted_latency_s for t in trials if problem.excess(0.0, t.metric) <= 0.0)
+    proposal = strategy.propose(problem, trials, Sampler(seed=0, known=9, attempt=1))
+    assert proposal.origin == "fit"
+    assert problem.latency_s(proposal.plan) < best
+
+
+def test_an_unknown_strategy_is_refused_with_the_nearest_name():
+    with pytest.raises(UnsupportedError, match="unknown search strategy 'knapsak'") as refusal:
+        STRATEGIES.create("knapsak")
+    assert refusal.value.hint == "did you mean 'knapsack'?"
