@@ -46,12 +46,11 @@ def trace_to_onnx(
     inputs = tuple(args), dict(kwargs or {})
     with _evaluating(model), _quiet():
         if _share_batch(inputs):
-            try:
-                return TracedModel(_export(model, *inputs, dynamic=True), dynamic_batch=True)
-            except torch.onnx.OnnxExporterError:
-                pass  # not for every batch: the example's batch is still worth a try
+            dynamic = _export_any_batch(model, *inputs)
+            if dynamic is not None:
+                return TracedModel(dynamic, dynamic_batch=True)
         try:
-            return TracedModel(_export(model, *inputs, dynamic=False), dynamic_batch=False)
+            return TracedModel(_export(model, *inputs), dynamic_batch=False)
         except torch.onnx.OnnxExporterError as error:
             raise UnsupportedError(
                 f"torch cannot export {type(model).__name__} to ONNX: {_first_cause(error)}",
@@ -59,16 +58,26 @@ def trace_to_onnx(
             ) from error
 
 
+def _export_any_batch(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> ir.Model | None:
+    """The model for every batch size, or None when torch can make it only for the example's."""
+    # a batch of one would be taken for a constant of the model
+    args, kwargs = _map_tensors(_two_samples, (args, kwargs))
+    bound = inspect.signature(model.forward).bind(*args, **kwargs).arguments
+    batch = torch.export.Dim("batch")
+    shapes = _map_tensors(lambda _: {0: batch}, dict(bound), other=lambda _: None)
+    try:
+        exported = _export(model, args, kwargs, shapes)
+    except torch.onnx.OnnxExporterError:
+        return None
+    firsts = [(sizes(value) or (None,))[0] for value in exported.graph.inputs]
+    return exported if all(isinstance(first, str) for first in firsts) else None
+
+
 def _export(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, dynamic: bool
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any = None
 ) -> ir.Model:
-    shapes = None
-    if dynamic:
-        # a batch of one would be taken for a constant of the model
-        args, kwargs = _map_tensors(_two_samples, (args, kwargs))
-        bound = inspect.signature(model.forward).bind(*args, **kwargs).arguments
-        batch = torch.export.Dim("batch")
-        shapes = _map_tensors(lambda _: {0: batch}, dict(bound), other=lambda _: None)
     program = torch.onnx.export(
         model,
         args,
@@ -94,6 +103,11 @@ def _tidy(model: ir.Model) -> ir.Model:
         common.RemoveUnusedOpsetsPass(),
         common.ClearMetadataAndDocStringPass(),
     )(model)
+    for node in model.graph:
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
     model.ir_version = IR_VERSION
     return model
 
