@@ -20,9 +20,9 @@ typedef struct {
     const int8_t *keep;    /* per position, -1: store, 0: store zero; or null: store all */
     const int8_t *lanes;   /* [groups][PA_LANES]: lanes a group of entries reads; group 0 reads all */
     int64_t y_stride;
+    int32_t planes; /* of x: decides how many positions are worked on at a time */
     int32_t vectors;
     int relu;
-    int fetch; /* ask for the next tile's inputs: they come from beyond the nearest caches */
 } pa_product;
 
 /* Computes strips first .. last - 1. Writes each row's vectors whole. */

@@ -41,9 +41,6 @@ typedef struct { /* one call of pa_region_run */
 enum {
     LINE_BYTES = 64,
     HUGE_PAGE = 1 << 21,
-    /* positions of a plane from which the inputs of the next tile are prefetched: it pays at
-     * 28 x 28 and above, where a tile's inputs are new to the caches, and costs at 14 x 14 */
-    FETCH_FROM = 28 * 28,
 };
 
 /* -- workspaces ----------------------------------------------------------------------------- */
@@ -146,7 +143,7 @@ static void run_conv(const run *call, const pa_step *step) {
         .y_stride = layout->stride,
         .vectors = layout->vectors,
         .relu = step->op->relu,
-        .fetch = layout->vectors * PA_LANES >= FETCH_FROM,
+        .planes = plan->slot[step->source].planes,
     };
     pa_product_run(&product, 0, conv->strips.count);
 }
