@@ -98,14 +98,13 @@ class SearchSettings(Section):
     trials: Count = Field(default=40, description="plans to evaluate")
     timeout_s: Seconds | None = Field(default=None, alias="timeout", description="null: no limit")
     workers: Count = Field(default=1, description="processes that build the layer database")
-    criterion: str = Field(
-        default="hessian-diagonal", description="magnitude, taylor or hessian-diagonal"
+    recovery: NonNegative = Field(
+        default=0.05, description="how much of the metric fine-tuning is trusted to win back"
     )
     blocks: Blocks | None = Field(default=None, description="null: all blocks of the profile")
     sparsities: Sparsities | None = Field(
         default=None, description="null: all sparsities of the profile"
     )
-    rounds: Count = Field(default=6, description="prune-and-reconstruct rounds per layer")
     ridge: Positive = Field(default=0.01, description="added to the diagonal, relative to its mean")
     evidence_batches: Count | None = Field(
         default=None, description="null: all calibration batches"

@@ -153,11 +153,11 @@ def test_durations_become_seconds(write):
 
 
 def test_settings_win_over_the_file_and_options_over_settings(write):
-    path = write("seed: 1\nsearch: {trials: 1, rounds: 2}\nplatform: a")
+    path = write("seed: 1\nsearch: {trials: 1, workers: 2}\nplatform: a")
     recipe = read_recipe(
         path, settings=["search.trials=2", "seed=2"], overrides={"seed": 3, "search.timeout": 90.0}
     )
-    assert (recipe.seed, recipe.search.trials, recipe.search.rounds) == (3, 2, 2)
+    assert (recipe.seed, recipe.search.trials, recipe.search.workers) == (3, 2, 2)
     assert (recipe.search.timeout_s, recipe.platform) == (90.0, "a")
 
 
