@@ -108,7 +108,7 @@ def _add_limits(figure: go.Figure, document: Document) -> None:
     drop, target = number(goal.get("max_drop")), number(goal.get("target_latency_s"))
     if drop is not None and dense is not None:
         sign = 1.0 if document.get("higher_is_better", True) else -1.0
-        figure.add_hline(y=dense - sign * drop, line_dash="dot", annotation_text="allowed loss")
+        figure.add_hline(y=dense - sign * drop, line_dash="dot", annotation_text="goal")
     if target is not None:
         figure.add_vline(x=target * 1e3, line_dash="dot", annotation_text="target")
 

@@ -102,7 +102,8 @@ def search(
 
     Plans are priced by the platform's profile, and judged by the task's evaluate. The result is
     the fastest plan that loses at most --max-drop, or with a latency target the best plan that
-    reaches it. Running the same command again resumes.
+    reaches it. When fine-tuning follows, plans may lose more by the recipe's search.recovery.
+    Running the same command again resumes.
     """
     from pruneaug_cli.app.requests import SearchRequest
     from pruneaug_cli.app.search import run_search
