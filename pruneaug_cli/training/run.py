@@ -78,7 +78,7 @@ class Run:
         self._penalty: ReweightedGroupPenalty | None = None
         self._optimizer = self._new_optimizer()
         self._state = TrainingState("retraining")
-        self._epochs = 0
+        self._expected_epochs = 0
         self._resumed_s = clock()
 
     def finish(self) -> FinetuneResult:
@@ -146,7 +146,7 @@ class Run:
         state, rule = self._state, self._step_rule()
         while left := self._epochs_left():
             later = self._settings.epochs if state.phase == "penalty" else 0
-            self._epochs = state.epoch + left + later
+            self._expected_epochs = state.epoch + left + later
             if state.batches is None:
                 self._seed(0)
                 state.batches = self._runner.count_batches()
@@ -263,5 +263,5 @@ class Run:
         metric = metrics[-1] if metrics else state.start_metric
         news = f"{state.phase}, loss {loss:.4f}"
         note = news if metric is None else f"{news}, metric {metric:.4f}"
-        done, total = state.epoch * per_epoch + batches, self._epochs * per_epoch
+        done, total = state.epoch * per_epoch + batches, self._expected_epochs * per_epoch
         self._progress(Step("fine-tuning", done, total, note))

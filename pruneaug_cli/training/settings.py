@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pruneaug_cli.errors import RecipeError
@@ -59,36 +60,33 @@ class FinetuneSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, low, high in _RANGES:
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise RecipeError(
-                    f"finetune.{name}: expected a number from {low:g} to {high:g}, got {value!r}"
-                )
+        for expected, holds, names in _RULES:
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and not (math.isfinite(value) and holds(value)):
+                    raise RecipeError(f"finetune.{name}: expected {expected}, got {value!r}")
 
     def to_json(self) -> dict[str, object]:
         """Every field by name."""
         return dataclasses.asdict(self)
 
 
-_TINY = math.ulp(0.0)  # the smallest number above 0: an open lower end
-_BELOW_ONE = math.nextafter(1.0, 0.0)
-_LARGEST = 1e18
-_RANGES: tuple[tuple[str, float, float], ...] = (
-    ("epochs", 0, _LARGEST),
-    ("penalty_epochs", 0, _LARGEST),
-    ("strength", 0, _LARGEST),
-    ("reweights", 1, _LARGEST),
-    ("epsilon", _TINY, _LARGEST),
-    ("lr", _TINY, _LARGEST),
-    ("momentum", 0, _BELOW_ONE),
-    ("weight_decay", 0, _LARGEST),
-    ("warmup", 0, _BELOW_ONE),
-    ("clip_norm", _TINY, _LARGEST),
-    ("distillation", 0, 1),
-    ("temperature", _TINY, _LARGEST),
-    ("label_smoothing", 0, _BELOW_ONE),
-    ("evaluate_every", 1, _LARGEST),
-    ("budget_s", _TINY, _LARGEST),
-    ("seed", 0, 2**32 - 1),
+_RULES: tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...] = (
+    (
+        "a number of at least 0",
+        lambda value: value >= 0,
+        ("epochs", "penalty_epochs", "strength", "weight_decay", "seed"),
+    ),
+    ("a number of at least 1", lambda value: value >= 1, ("reweights", "evaluate_every")),
+    (
+        "a number above 0",
+        lambda value: value > 0,
+        ("epsilon", "lr", "clip_norm", "temperature", "budget_s"),
+    ),
+    (
+        "a number of at least 0 and below 1",
+        lambda value: 0 <= value < 1,
+        ("momentum", "warmup", "label_smoothing"),
+    ),
+    ("a number from 0 to 1", lambda value: 0 <= value <= 1, ("distillation",)),
 )
