@@ -229,10 +229,11 @@ def _describe(value: object) -> str:
     """What a value is, in few words.
 
     Example:
-        >>> _describe(None), _describe((1, 2)), _describe({"x": 1})
-        ('None', 'a tuple of 2', 'a dict of 1')
+        >>> _describe(None), _describe(3), _describe({"x": 1})
+        ('None', 'an int', 'a dict of 1')
     """
     if value is None:
         return "None"
     size = f" of {len(value)}" if isinstance(value, tuple | list | dict) else ""
-    return f"a {type(value).__name__}{size}"
+    kind = type(value).__name__
+    return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}{size}"

@@ -57,7 +57,7 @@ def digits(split: Split, size: int) -> Images:
     Raises:
         UnsupportedError: scikit-learn is not installed.
     """
-    datasets = require("sklearn.datasets", extra="demo", purpose="the built-in digits")
+    datasets = require("sklearn.datasets", extra="demo", purpose="the digits task")
     bunch = datasets.load_digits()
     labels = torch.from_numpy(bunch.target).long()
     pixels = torch.from_numpy(bunch.images).float()[:, None] / 16.0
