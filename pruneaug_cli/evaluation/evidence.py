@@ -4,7 +4,8 @@ The hooks sit on the chosen layers only and remove themselves. Inputs are taken 
 bounded size, and their products summed in float64; K² numbers per layer are all that stays.
 
 Evidence file: safetensors; ``LAYER/second_moment`` (K, K) float32, ``LAYER/samples`` and, when
-there were gradients, ``LAYER/gradient`` (M, K) float32. Metadata: ``schema_version``, ``key``.
+there were gradients, ``LAYER/gradient`` (M, K) float32. The one metadata entry ``evidence`` is
+``schema_version``, a space, and the key.
 
 Schema history (``schema_version``):
     1: first version.
@@ -31,6 +32,8 @@ from pruneaug_cli.progress import Progress, Step, silent
 
 SCHEMA_VERSION = 1
 _PIECE_BYTES = 64 * 2**20
+# rows are drawn from so many times as many positions, so that they come from many samples
+_SPREAD = 4
 _STAGE = "collecting evidence"
 
 
@@ -90,19 +93,20 @@ class _MomentSum:
         self.samples = 0
 
     def add(self, module: Any, x: Tensor) -> None:
-        first = input_columns(module, x[:1])
-        per_sample = max(1, first.shape[0])
-        pieces = max(1, _PIECE_BYTES // (per_sample * first.shape[1] * 4))
-        share = min(1.0, self._positions / (per_sample * len(x)))
-        for piece in torch.split(x, pieces):
+        per_sample, width = input_columns(module, x[:1]).shape
+        x = x[self._choose(len(x), -(-_SPREAD * self._positions // per_sample), x.device)]
+        share = self._positions / (per_sample * len(x))
+        for piece in torch.split(x, max(1, _PIECE_BYTES // (per_sample * width * 4))):
             columns = input_columns(module, piece).float()
-            count = max(1, round(share * len(columns)))
-            if count < len(columns):
-                chosen = torch.randperm(len(columns), generator=self._random)[:count]
-                columns = columns[chosen.to(columns.device)]
+            columns = columns[self._choose(len(columns), round(share * len(columns)), x.device)]
             product = (columns.T @ columns).double()
             self._sum = product if self._sum is None else self._sum.add_(product)
-            self.samples += count
+            self.samples += len(columns)
+
+    def _choose(self, count: int, wanted: int, device: torch.device) -> Tensor:
+        """At least one and at most ``wanted`` of ``count`` places, at random, rising."""
+        chosen = torch.randperm(count, generator=self._random)[: max(1, wanted)]
+        return chosen.sort().values.to(device)
 
     def evidence(self) -> LayerEvidence:
         if self._sum is None:
@@ -199,14 +203,19 @@ def _dump(evidence: Mapping[str, LayerEvidence], key: str) -> bytes:
         if known.gradient_second_moment is not None:
             gradient = np.ascontiguousarray(known.gradient_second_moment, np.float32)
             arrays[f"{name}/gradient"] = gradient
-    return bytes(save(arrays, {"schema_version": str(SCHEMA_VERSION), "key": key}))
+    return bytes(save(arrays, _metadata(key)))
+
+
+def _metadata(key: str) -> dict[str, str]:
+    # one entry: safetensors writes several in an order that changes from run to run
+    return {"evidence": f"{SCHEMA_VERSION} {key}"}
 
 
 def _read(path: Path, key: str) -> dict[str, LayerEvidence] | None:
     """The evidence in a file, or None when it is another's or damaged."""
     try:
         with safe_open(path, "numpy") as file:
-            if file.metadata() != {"schema_version": str(SCHEMA_VERSION), "key": key}:
+            if file.metadata() != _metadata(key):
                 return None
             names = sorted(file.keys())
             arrays = {name: file.get_tensor(name) for name in names}

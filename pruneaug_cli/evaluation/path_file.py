@@ -1,9 +1,9 @@
 """The file of one path: one layer, one block shape, every sparsity; pruned weights and harms.
 
 safetensors. Per sparsity number i (rising): ``mask.i`` bits of the grid (uint8), ``values.i`` the
-kept blocks (blocks, r, c) float32. Metadata: ``schema_version``, ``key`` (the content address),
-``matrix``, ``block``, ``sparsities`` and ``harms`` (JSON lists), ``digests`` (JSON list: SHA-256 of
-mask and values of each sparsity, checked whenever one is read).
+kept blocks (blocks, r, c) float32. The one metadata entry ``path`` is a JSON object:
+``schema_version``, ``key`` (content address), ``matrix``, ``block``, and lists of ``sparsities``,
+``harms`` and ``digests`` (SHA-256 of mask and values, checked whenever one is read).
 
 Schema history (``schema_version``):
     1: first version.
@@ -49,15 +49,17 @@ def write_path(path: Path, key: str, found: Sequence[Reconstruction], asked: lis
         arrays[f"mask.{number}"], arrays[f"values.{number}"] = mask, packed.values
         digests.append(digest_text(digest_array(mask), digest_array(packed.values)))
     grid = found[0].mask.grid
-    metadata = {
-        "schema_version": str(SCHEMA_VERSION),
+    record = {
+        "schema_version": SCHEMA_VERSION,
         "key": key,
         "matrix": str(grid.matrix),
         "block": str(grid.block),
-        "sparsities": json.dumps(asked),
-        "harms": json.dumps([one.harm for one in found]),
-        "digests": json.dumps(digests),
+        "sparsities": asked,
+        "harms": [one.harm for one in found],
+        "digests": digests,
     }
+    # one entry: safetensors writes several in an order that changes from run to run
+    metadata = {"path": json.dumps(record, sort_keys=True, allow_nan=False)}
     write_bytes(path, bytes(save(arrays, metadata)))
 
 
@@ -72,21 +74,23 @@ def read_record(path: Path) -> PathRecord:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise RunError(f"{path}: damaged path file: {error}", hint=_AGAIN) from error
-    version = metadata.get("schema_version")
-    if version != str(SCHEMA_VERSION):
-        raise RunError(
-            f"{path}: path schema {version!r} is not the supported '{SCHEMA_VERSION}'", hint=_AGAIN
-        )
     try:
-        return PathRecord(
-            metadata["key"],
-            BlockShape.parse(metadata["block"]),
-            tuple(json.loads(metadata["sparsities"])),
-            tuple(json.loads(metadata["harms"])),
-            tuple(json.loads(metadata["digests"])),
+        found = json.loads(metadata["path"])
+        version = found["schema_version"]
+        record = PathRecord(
+            found["key"],
+            BlockShape.parse(found["block"]),
+            tuple(found["sparsities"]),
+            tuple(found["harms"]),
+            tuple(found["digests"]),
         )
     except (KeyError, ValueError, TypeError) as error:
-        raise RunError(f"{path}: damaged path file: {error}", hint=_AGAIN) from error
+        raise RunError(f"{path}: damaged path file: {error!r}", hint=_AGAIN) from error
+    if version != SCHEMA_VERSION:
+        raise RunError(
+            f"{path}: path schema {version!r} is not the supported {SCHEMA_VERSION}", hint=_AGAIN
+        )
+    return record
 
 
 def read_weights(path: Path, record: PathRecord, number: int, grid: BlockGrid) -> BsrMatrix:

@@ -1,0 +1,165 @@
+"""Stitching: the plan's weights go in, everything comes back bit for bit."""
+
+import pytest
+import torch
+from torch import nn
+
+from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, LinearGeometry, Option, Plan
+from pruneaug_cli.errors import PlanError
+from pruneaug_cli.evaluation import (
+    StitchedEvaluator,
+    build_database,
+    collect_evidence,
+    price_options,
+    reestimate_batch_norm,
+    stitch,
+)
+from pruneaug_cli.layers import PrunableLayer, matrix_arrays
+
+HALF = LayerChoice(BlockShape(4, 1), 0.5)
+PLAN = Plan.of({"0": HALF, "5": DENSE})
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    found = nn.Sequential(
+        nn.Conv2d(2, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8, momentum=0.3), nn.ReLU(),
+        nn.Flatten(), nn.Dropout(0.5), nn.Linear(128, 3),
+    )  # fmt: skip
+    found(torch.randn(16, 2, 4, 4))
+    return found.eval()
+
+
+@pytest.fixture
+def batches():
+    return [(torch.randn(6, 2, 4, 4) * 2 + 1,) for _ in range(3)]
+
+
+@pytest.fixture
+def database(model, batches, tmp_path):
+    names = ["0", "5"]
+    evidence = collect_evidence(model, names, batches)
+    weights = matrix_arrays(model, names)
+    return build_database(weights, evidence, {name: [HALF] for name in names}, tmp_path)
+
+
+def snapshot(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assert_restored(model, before, pointers):
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert [value.data_ptr() for value in model.state_dict().values()] == pointers
+
+
+def pointers_of(model):
+    return [value.data_ptr() for value in model.state_dict().values()]
+
+
+def test_the_plan_is_in_place_inside_and_gone_outside(model, database, batches):
+    before, pointers = snapshot(model), pointers_of(model)
+    with stitch(model, database, PLAN, batches=batches) as stitched:
+        assert stitched is model
+        expected = torch.from_numpy(database.entry("0", HALF).weight)
+        assert torch.equal(model[0].weight.flatten(1), expected)
+        assert torch.equal(model[5].weight, before["5.weight"])
+        assert not torch.equal(model[1].running_mean, before["1.running_mean"])
+    assert_restored(model, before, pointers)
+
+
+def test_everything_comes_back_after_an_error(model, database, batches):
+    before, pointers = snapshot(model), pointers_of(model)
+    with pytest.raises(ZeroDivisionError), stitch(model, database, PLAN, batches=batches):
+        1 / 0  # noqa: B018 (it is there to raise)
+    assert_restored(model, before, pointers)
+
+
+def test_everything_comes_back_when_a_batch_is_bad(model, database):
+    before, pointers = snapshot(model), pointers_of(model)
+    bad = [(torch.randn(2, 2, 4, 4),), (torch.randn(2, 5, 4, 4),)]
+    with pytest.raises(RuntimeError), stitch(model, database, PLAN, batches=bad):
+        pass
+    assert_restored(model, before, pointers)
+    assert model[1].momentum == 0.3
+    assert not model[1].training
+
+
+def test_without_batches_statistics_stay(model, database):
+    before = snapshot(model)
+    with stitch(model, database, PLAN):
+        assert torch.equal(model[1].running_var, before["1.running_var"])
+
+
+def test_an_option_that_is_missing_leaves_the_model_alone(model, database):
+    before, pointers = snapshot(model), pointers_of(model)
+    plan = Plan.of({"0": HALF, "5": LayerChoice(BlockShape(2, 2), 0.5)})
+    with (
+        pytest.raises(PlanError, match=r"layer '5' has no option '2x2 @ 0.5'"),
+        stitch(model, database, plan),
+    ):
+        pass
+    assert_restored(model, before, pointers)
+
+
+def test_statistics_become_the_plain_average_over_the_batches(model, batches):
+    reestimate_batch_norm(model, batches, "cpu")
+    with torch.no_grad():
+        outputs = [model[0](batch[0]) for batch in batches]
+    means = torch.stack([out.mean((0, 2, 3)) for out in outputs]).mean(0)
+    variances = torch.stack([out.transpose(0, 1).flatten(1).var(1) for out in outputs]).mean(0)
+    torch.testing.assert_close(model[1].running_mean, means)
+    torch.testing.assert_close(model[1].running_var, variances)
+
+
+def test_only_batch_norm_runs_in_training_mode(model, batches):
+    seen = []
+    model[4].register_forward_hook(lambda module, args, output: seen.append(module.training))
+    model.train()
+    reestimate_batch_norm(model, batches, "cpu")
+    assert seen == [False] * 3
+    assert all(module.training for module in model.modules())
+    assert model[1].momentum == 0.3
+
+
+def test_a_model_without_batch_norm_is_not_run(batches):
+    def fail(*_):
+        raise AssertionError
+
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, track_running_stats=False))
+    model.register_forward_pre_hook(fail)
+    reestimate_batch_norm(model, batches, "cpu")
+
+
+def test_no_batches_leave_the_statistics(model):
+    before = snapshot(model)
+    reestimate_batch_norm(model, [], "cpu")
+    assert torch.equal(model[1].running_mean, before["1.running_mean"])
+
+
+def test_the_evaluator_sees_the_stitched_model_and_repeats(model, database, batches):
+    def metric(stitched):
+        with torch.no_grad():
+            return float(stitched(batches[0][0]).sum())
+
+    evaluator = StitchedEvaluator(model, database, evaluate=metric, batches=batches)
+    first = evaluator(PLAN)
+    assert first == evaluator(PLAN)
+    assert first != metric(model)
+    assert evaluator(Plan.dense(["0", "5"])) == metric(model)
+
+
+def test_a_layer_used_twice_costs_twice():
+    layers = [
+        PrunableLayer("fc", LinearGeometry(8, 8), 2),
+        PrunableLayer("out", LinearGeometry(8, 4), 1),
+    ]
+    price = {DENSE: 3.0, HALF: 1.0}
+    found = price_options(
+        layers, {"fc": [HALF, DENSE]}, lambda geometry, choice: price[choice], lambda *_: 0.25
+    )
+    assert found == {
+        "fc": (Option(DENSE, 6.0, 0.0), Option(HALF, 2.0, 0.25)),
+        "out": (Option(DENSE, 3.0, 0.0),),
+    }
