@@ -89,15 +89,15 @@ def count_sparsity(path: Path) -> dict[str, float]:
         ModelFileError: as :func:`read_model`.
     """
     model = read_model(path)
-    removed: Counter[str] = Counter()
+    kept: Counter[str] = Counter()
     blocks: Counter[str] = Counter()
     for region in model.regions:
         for weight in region.program.weights:
             if weight.mask is not None:
-                removed[weight.name] += weight.mask.grid.size - weight.mask.blocks
+                kept[weight.name] += weight.mask.blocks
                 blocks[weight.name] += weight.mask.grid.size
     return {
-        layer: removed[layer] / blocks[layer] if blocks[layer] else 0.0 for layer in model.layers
+        layer: 1.0 - kept[layer] / blocks[layer] if blocks[layer] else 0.0 for layer in model.layers
     }
 
 

@@ -221,10 +221,10 @@ def _roundings(program: RegionProgram) -> int:
     return count
 
 
-def _pads_pools_unevenly(program: RegionProgram) -> bool:
-    """onnx 1.23's evaluator takes windows of such pools that lie outside the planes."""
+def _pads_pools(program: RegionProgram) -> bool:
+    """onnx 1.23's evaluator takes windows of padded pools that lie outside the planes."""
     pools = [op for op in program.instructions if isinstance(op, MaxPool | AveragePool)]
-    return any(op.pads[:2] != op.pads[2:] for op in pools)
+    return any(any(op.pads) for op in pools)
 
 
 @settings(max_examples=30, deadline=None)
@@ -244,7 +244,7 @@ def test_stock_runtimes_compute_what_the_reference_computes(
     relative = 2 * _roundings(program) * np.finfo(np.float32).eps
     bounds = [relative * size + 1e-30 for size in _magnitudes(program, inputs)]
     answers = [session.run(None, feed)]
-    if not _pads_pools_unevenly(program):
+    if not _pads_pools(program):
         answers.append(ReferenceEvaluator(model).run(None, feed))
     for found in answers:
         for got, want, bound in zip(found, expected, bounds, strict=True):
