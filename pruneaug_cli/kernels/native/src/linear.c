@@ -1,16 +1,24 @@
-/* Rows times a weight. The token-major kernel has outputs in a vector's lanes: weights of a strip
- * are loaded, inputs broadcast; it needs strips as high as a vector is long. Weights stream once
- * per tile of samples, whose inputs stay in the nearest cache. */
+/* Rows times a weight, in two ways.
+ *
+ * The token-major kernels have outputs in a vector's lanes: weights of a strip are loaded, inputs
+ * broadcast. They take any number of samples and want strips as high as a vector is long. Weights
+ * stream once per tile of samples, whose inputs stay in the nearest cache.
+ * The channel-major ones (product.c) have samples in the lanes. They serve lower blocks, when
+ * there are enough samples to fill a vector. */
 #include "linear.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "parallel.h"
+#include "product.h"
+#include "transpose.h"
 #include "vector.h"
 
 enum {
     AHEAD = 1024,      /* floats: how far ahead of use weights are fetched */
     MOST_SAMPLES = 8,  /* of a tile: more break the addressing of their inputs */
+    PANEL = 96,        /* samples of a channel-major panel: six vectors, as many as a tile is wide */
 };
 
 /* The last rows of a matrix whose strip pads. */
@@ -120,18 +128,56 @@ static const family *family_of(int32_t height) {
     return found;
 }
 
-int pa_linear_make(pa_linear *linear, const pa_weight *weight, const float *bias) {
-    size_t rows = (size_t)weight->rows, cols = (size_t)weight->cols;
-    *linear = (pa_linear){.rows = weight->rows, .cols = weight->cols};
-    linear->bias = calloc(rows + PA_LANES, sizeof(float)); /* read whole vectors at the end */
+/* Rows of a block that share columns: the height of a strip, before padding. */
+static int32_t shared_rows(const pa_weight *weight) {
+    return weight->block_rows < weight->rows ? weight->block_rows : weight->rows;
+}
+
+static int pack_tokens(pa_linear *linear, const pa_weight *weight) {
+    size_t cols = (size_t)weight->cols;
     int32_t *offset = malloc(cols * sizeof *offset);
-    int failed = !linear->bias || !offset;
-    if (!failed && bias) memcpy(linear->bias, bias, rows * sizeof(float));
+    int failed = !offset;
     for (size_t k = 0; k < cols && !failed; k++) offset[k] = (int32_t)k;
-    pa_columns columns = {offset, NULL, 1};
-    if (!failed) failed = pa_pack(weight, next_height, columns, &linear->tokens);
+    if (!failed)
+        failed = pa_pack(weight, next_height, (pa_columns){offset, NULL, 1}, &linear->tokens);
     free(offset);
     return failed;
+}
+
+static int pack_channels(pa_linear *linear, const pa_weight *weight) {
+    if (weight->cols > INT32_MAX / PANEL) return 0;
+    size_t cols = (size_t)weight->cols;
+    int32_t *offset = malloc(cols * sizeof *offset);
+    int failed = !offset;
+    for (size_t k = 0; k < cols && !failed; k++) offset[k] = (int32_t)k * PANEL;
+    if (!failed)
+        failed = pa_pack(weight, pa_product_height, (pa_columns){offset, NULL, 1}, &linear->channels);
+    free(offset);
+    return failed;
+}
+
+/* Whether samples in the lanes beat outputs in the lanes, given enough samples. Per entry and
+ * sample the first takes about height / (2 lanes) cycles, and the transposes 0.5 cycles per input
+ * and output; the second is bound by its broadcasts, one load of two per cycle and sample, however
+ * few lanes of outputs it fills. */
+static int channels_win(const pa_linear *linear, int32_t height) {
+    double entries = (double)linear->tokens.entries;
+    double token_cycles = entries * 0.55;
+    double channel_cycles = entries * (height < 3 ? 0.75 : 0.25 * height) * 2 / PA_LANES +
+                            0.5 * ((double)linear->rows + linear->cols);
+    return channel_cycles < token_cycles;
+}
+
+int pa_linear_make(pa_linear *linear, const pa_weight *weight, const float *bias) {
+    size_t rows = (size_t)weight->rows;
+    *linear = (pa_linear){.rows = weight->rows, .cols = weight->cols};
+    linear->bias = calloc(rows + PA_LANES, sizeof(float)); /* read whole vectors at the end */
+    if (!linear->bias) return -1;
+    if (bias) memcpy(linear->bias, bias, rows * sizeof(float));
+    if (pack_tokens(linear, weight)) return -1;
+    int32_t height = shared_rows(weight);
+    if (height >= PA_LANES || !channels_win(linear, height)) return 0;
+    return pack_channels(linear, weight);
 }
 
 void pa_linear_free(pa_linear *linear) {
@@ -145,29 +191,66 @@ int64_t pa_linear_bytes(const pa_linear *linear) {
     return pa_strips_bytes(&linear->tokens) + pa_strips_bytes(&linear->channels);
 }
 
+typedef struct {
+    const pa_linear *linear;
+    const pa_rows *rows;
+} token_work;
+
 /* Strips of one height, tiles of samples of about equal size. */
-static void run_band(const pa_linear *linear, const pa_rows *rows, int32_t first, int32_t last) {
-    const family *kernels = family_of(linear->tokens.strip[first].height);
-    int64_t count = (rows->samples + kernels->most - 1) / kernels->most;
+static void run_band(const token_work *work, int32_t first, int32_t last) {
+    const family *kernels = family_of(work->linear->tokens.strip[first].height);
+    int64_t samples = work->rows->samples, count = (samples + kernels->most - 1) / kernels->most;
     for (int64_t t = 0, sample = 0; t < count; t++) {
-        int64_t left = count - t, size = (rows->samples - sample + left - 1) / left;
-        kernels->tile[size - 1](linear, rows, first, last, sample);
+        int64_t left = count - t, size = (samples - sample + left - 1) / left;
+        kernels->tile[size - 1](work->linear, work->rows, first, last, sample);
         sample += size;
     }
 }
 
-static void run_strips(const pa_linear *linear, const pa_rows *rows, int32_t first, int32_t last) {
-    const pa_strip *strip = linear->tokens.strip;
+static void run_tokens(const void *context, int32_t first, int32_t last) {
+    const token_work *work = context;
+    const pa_strip *strip = work->linear->tokens.strip;
     while (first < last) {
         int32_t end = first;
         while (end < last && strip[end].height == strip[first].height) end++;
-        run_band(linear, rows, first, end);
+        run_band(work, first, end);
         first = end;
     }
 }
 
+/* Panels of PANEL samples: transposed, multiplied like planes, transposed back. */
+static int run_channels(const pa_linear *linear, const pa_rows *rows, const pa_parallel *parallel) {
+    size_t cols = (size_t)linear->cols, outputs = (size_t)linear->rows;
+    float *panel = aligned_alloc(64, (cols + outputs) * PANEL * sizeof(float) + 64);
+    if (!panel) return -1;
+    float *sums = panel + cols * PANEL;
+    for (int64_t s = 0; s < rows->samples; s += PANEL) {
+        int64_t left = rows->samples - s, samples = left < PANEL ? left : PANEL;
+        int32_t vectors = (int32_t)((samples + PA_LANES - 1) / PA_LANES);
+        pa_product product = {
+            .strips = &linear->channels,
+            .bias = linear->bias,
+            .x = panel,
+            .y = sums,
+            .y_stride = PANEL,
+            .planes = linear->cols,
+            .vectors = vectors,
+        };
+        int64_t place = s * linear->rows;
+        pa_to_panel(rows->x + s * linear->cols, linear->cols, samples, vectors * PA_LANES, panel,
+                    PANEL);
+        pa_run_strips(parallel, &linear->channels, samples, pa_product_run, &product);
+        pa_from_panel(sums, PANEL, linear->rows, samples,
+                      rows->residual ? rows->residual + place : NULL, rows->relu, rows->y + place);
+    }
+    free(panel);
+    return 0;
+}
+
 int pa_linear_run(const pa_linear *linear, const pa_rows *rows, const pa_parallel *parallel) {
-    (void)parallel;
-    run_strips(linear, rows, 0, linear->tokens.count);
+    if (linear->channels.count && rows->samples >= PA_LANES)
+        return run_channels(linear, rows, parallel);
+    token_work work = {linear, rows};
+    pa_run_strips(parallel, &linear->tokens, rows->samples, run_tokens, &work);
     return 0;
 }

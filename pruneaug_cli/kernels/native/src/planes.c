@@ -11,27 +11,30 @@ static float *row_of(const pa_planes *planes, int32_t channel, int32_t row) {
 }
 
 /* memcpy without its call: rows are short. */
-static void copy_row(const float *restrict from, float *restrict to, int32_t count) {
-    int32_t x = 0;
+static void copy_row(const float *restrict from, float *restrict to, int64_t count) {
+    int64_t x = 0;
     for (; x + PA_LANES <= count; x += PA_LANES) pa_store(to + x, pa_load(from + x));
-    if (x == count) return;
-    if (count >= PA_LANES) { /* the last vector overlaps the one before */
-        pa_store(to + count - PA_LANES, pa_load(from + count - PA_LANES));
-        return;
-    }
+    for (; x + 4 <= count; x += 4) memcpy(to + x, from + x, 4 * sizeof(float));
     for (; x < count; x++) to[x] = from[x];
 }
 
+/* Rows without pads between them are one long row. */
+static int64_t row_length(const pa_planes *planes) {
+    return planes->pitch == planes->width ? (int64_t)planes->height * planes->width : planes->width;
+}
+
 void pa_planes_load(const float *contiguous, const pa_planes *to) {
+    int64_t length = row_length(to), rows = (int64_t)to->height * to->width / length;
     for (int32_t c = 0; c < to->channels; c++)
-        for (int32_t y = 0; y < to->height; y++, contiguous += to->width)
-            copy_row(contiguous, row_of(to, c, y), to->width);
+        for (int32_t y = 0; y < rows; y++, contiguous += length)
+            copy_row(contiguous, row_of(to, c, y), length);
 }
 
 void pa_planes_store(const pa_planes *from, float *contiguous) {
+    int64_t length = row_length(from), rows = (int64_t)from->height * from->width / length;
     for (int32_t c = 0; c < from->channels; c++)
-        for (int32_t y = 0; y < from->height; y++, contiguous += from->width)
-            copy_row(row_of(from, c, y), contiguous, from->width);
+        for (int32_t y = 0; y < rows; y++, contiguous += length)
+            copy_row(row_of(from, c, y), contiguous, length);
 }
 
 /* to[0 .. count) = from[0], from[stride], ... */

@@ -164,7 +164,8 @@ static void run_band(const pa_product *p, int32_t first, int32_t last) {
     }
 }
 
-void pa_product_run(const pa_product *product, int32_t first, int32_t last) {
+void pa_product_run(const void *work, int32_t first, int32_t last) {
+    const pa_product *product = work;
     const pa_strip *strip = product->strips->strip;
     while (first < last) {
         int32_t end = first, height = strip[first].height;

@@ -25,8 +25,8 @@ typedef struct {
     int relu;
 } pa_product;
 
-/* Computes strips first .. last - 1. Writes each row's vectors whole. */
-void pa_product_run(const pa_product *product, int32_t first, int32_t last);
+/* Computes strips first .. last - 1 of a pa_product. Writes each row's vectors whole. */
+void pa_product_run(const void *product, int32_t first, int32_t last);
 
 /* Strip heights that have a kernel, for pa_pack. */
 int32_t pa_product_height(int32_t rows);

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #endif
 
+#include "parallel.h"
 #include "planes.h"
 #include "product.h"
 #include "vector.h"
@@ -145,7 +146,8 @@ static void run_conv(const run *call, const pa_step *step) {
         .relu = step->op->relu,
         .planes = plan->slot[step->source].planes,
     };
-    pa_product_run(&product, 0, conv->strips.count);
+    pa_run_strips(call->parallel, &conv->strips, (int64_t)layout->vectors * PA_LANES,
+                  pa_product_run, &product);
 }
 
 static void run_split(const run *call, const pa_step *step) {
