@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pruneaug_cli.core import BlockGrid, BlockShape, FloatMatrix, LayerChoice, MatrixShape
 from pruneaug_cli.criteria import LayerEvidence, Reconstruction, ReconstructionSettings, gradual
+from pruneaug_cli.criteria.worker import use_one_thread
 from pruneaug_cli.evaluation.database import LayerDatabase, PathAddress
 from pruneaug_cli.evaluation.path_file import SCHEMA_VERSION, is_whole, read_record, write_path
 from pruneaug_cli.files import digest_array, digest_text
@@ -121,7 +122,9 @@ def _computed(
         return
     # not forked: torch's and BLAS's threads do not survive a fork
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(paths)), mp_context=context) as pool:
+    with ProcessPoolExecutor(
+        min(workers, len(paths)), mp_context=context, initializer=use_one_thread
+    ) as pool:
         jobs = {pool.submit(gradual, *arguments(path), settings): path for path in paths}
         try:
             for job in as_completed(jobs):
