@@ -16,7 +16,8 @@ from pruneaug_cli.app.run_directory import RunDirectory
 from pruneaug_cli.core import BlockMask
 from pruneaug_cli.files import write_text
 from pruneaug_cli.progress import Progress, silent
-from pruneaug_cli.training import FinetuneSettings, MakeOptimizer, finetune
+from pruneaug_cli.training import FinetuneSettings, finetune
+from pruneaug_cli.training.run import MakeOptimizer
 
 STALE = ("sparse.test_metric", "sparse.latency_s", "sparse.size_bytes", "sparse.spread", "speedup",
          "export", "bench")  # fmt: skip

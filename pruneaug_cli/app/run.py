@@ -20,6 +20,10 @@ from pruneaug_cli.platforms import write_profile
 from pruneaug_cli.progress import Progress, silent
 
 
+THIS_MACHINE = "this-machine"
+"""The platform of a recipe that wants the machine measured on which it runs."""
+
+
 def run_run(request: RunRequest, progress: Progress = silent) -> RunResult:
     """Profile, search, fine-tune, export, bench, report.
 
@@ -43,14 +47,14 @@ def run_run(request: RunRequest, progress: Progress = silent) -> RunResult:
 def _profiled(
     run: RunDirectory, recipe: Recipe, prepared: PreparedModel, progress: Progress
 ) -> Recipe:
-    """Measure this machine for the model when the recipe names no platform."""
-    if recipe.platform is not None:
+    """Measure this machine for the model, unless the recipe names another platform."""
+    if recipe.platform not in (None, THIS_MACHINE):
         return recipe
     started = time.monotonic()
-    path = run.path / "this-machine.json"
+    path = run.path / f"{THIS_MACHINE}.json"
     settings = recipe.profile
     request = ProfileRequest(
-        platform="this-machine",
+        platform=THIS_MACHINE,
         task=recipe.task,
         backend=settings.backend,
         threads=settings.threads,
