@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """``done`` of ``total`` pieces of ``stage`` are finished; ``note`` is the latest news."""
+    """``done`` of ``total`` pieces of ``stage`` are finished; ``note`` is the latest news.
+
+    A ``total`` of 0 means that nobody knows it yet.
+    """
 
     stage: str
     done: int

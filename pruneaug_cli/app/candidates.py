@@ -49,8 +49,7 @@ def find_candidates(
     """List the choices of every layer.
 
     Raises:
-        UnsupportedError: the recipe names a block or sparsity that the profile has not measured,
-            or a rule leaves a layer without any choice.
+        UnsupportedError: the recipe names a block or sparsity that the profile has not measured.
     """
     choices: dict[str, tuple[LayerChoice, ...]] = {}
     before = 0.0
@@ -59,13 +58,7 @@ def find_candidates(
         served = _served(layer.geometry, rule, settings, table)
         before += log10(1 + len(served))
         allowed = [c for c in served if _is_candidate(layer.geometry, c, rule, table)]
-        kept = [DENSE, *allowed] if rule.allows(DENSE) else allowed
-        if not kept:
-            raise UnsupportedError(
-                f"layers: no choice is left for {layer.name!r} ({layer.geometry})",
-                hint="loosen its rule in the recipe, or profile more blocks and sparsities",
-            )
-        choices[layer.name] = tuple(kept)
+        choices[layer.name] = (DENSE, *allowed)
     after = sum(log10(len(options)) for options in choices.values())
     return Candidates(choices, before, after)
 

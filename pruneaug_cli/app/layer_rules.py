@@ -52,7 +52,8 @@ class LayerRule(BaseModel):
     Attributes:
         dense: ``True`` fixes the layer: it is not pruned.
         blocks: the only block shapes it may get.
-        min_sparsity: least fraction of blocks removed; above 0 the layer may not stay dense.
+        min_sparsity: least fraction of blocks removed, where any are; the layer may always stay
+            dense.
         max_sparsity: largest fraction of blocks removed.
 
     Example:
@@ -67,7 +68,9 @@ class LayerRule(BaseModel):
 
     dense: bool | None = Field(default=None, description="true: the layer is not pruned")
     blocks: Blocks | None = Field(default=None, description="the only block shapes allowed")
-    min_sparsity: Sparsity | None = Field(default=None, description="above 0: may not stay dense")
+    min_sparsity: Sparsity | None = Field(
+        default=None, description="least fraction of blocks removed, where any are"
+    )
     max_sparsity: Sparsity | None = Field(
         default=None, description="largest fraction of blocks removed"
     )
@@ -83,9 +86,9 @@ class LayerRule(BaseModel):
 
     def allows(self, choice: LayerChoice) -> bool:
         """Whether the layer may become this."""
-        if self.dense:
+        if self.dense or choice.is_dense:
             return choice.is_dense
-        if choice.block is not None and self.blocks is not None and choice.block not in self.blocks:
+        if self.blocks is not None and choice.block not in self.blocks:
             return False
         high = 1.0 if self.max_sparsity is None else self.max_sparsity
         return (self.min_sparsity or 0.0) <= choice.sparsity <= high

@@ -54,7 +54,7 @@ class ProgressDisplay:
             self._move_bar(self._bars, step)
         elif self._is_worth_a_line(step):
             note = f": {step.note}" if step.note else ""
-            self._stream.write(f"{step.stage} {step.done}/{step.total}{note}\n")
+            self._stream.write(f"{step.stage} {_count(step)}{note}\n")
             self._stream.flush()
             self._written_s = self._clock()
 
@@ -62,14 +62,18 @@ class ProgressDisplay:
         if step.stage not in self._tasks:
             self._tasks[step.stage] = bars.add_task("", note="")
         bars.update(
-            self._tasks[step.stage], completed=step.done, total=step.total,
+            self._tasks[step.stage], completed=step.done, total=step.total or None,
             description=_plain(step.stage), note=_plain(step.note),
         )  # fmt: skip
 
     def _is_worth_a_line(self, step: Step) -> bool:
         begins, self._stage = step.stage != self._stage, step.stage
         is_late = self._clock() - self._written_s >= _LINE_EVERY_S
-        return begins or is_late or step.done >= step.total
+        return begins or is_late or 0 < step.total <= step.done
+
+
+def _count(step: Step) -> str:
+    return f"{step.done}/{step.total}" if step.total else str(step.done)
 
 
 def _plain(text: str) -> str:

@@ -25,7 +25,8 @@ class SearchProblem:
 
     Attributes:
         options: per layer its options, the dense one among them.
-        rest_s: seconds of everything outside the layers; part of every plan's latency.
+        rest_s: seconds of everything outside the layers; part of every plan's latency. Negative
+            when layers are faster together than alone.
         dense_metric: metric of the dense model.
         higher_is_better: which way the metric points.
         max_drop: largest drop allowed, absolute, in the metric's unit.
@@ -48,7 +49,7 @@ class SearchProblem:
             raise ValueError("a search needs at least one layer")
         for layer, options in self.options.items():
             _require_options(layer, options)
-        if not (math.isfinite(self.dense_metric) and 0.0 <= self.rest_s < math.inf):
+        if not (math.isfinite(self.dense_metric) and math.isfinite(self.rest_s)):
             raise ValueError(
                 f"dense_metric and rest_s must be finite, got {self.dense_metric}, {self.rest_s}"
             )
