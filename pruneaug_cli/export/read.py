@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
@@ -116,10 +115,12 @@ def _load(path: Path) -> onnx.ModelProto:
 
 
 def _metadata(model: onnx.ModelProto) -> dict[str, str]:
+    # str(): protobuf hands text that is not UTF-8 over as bytes
+    pairs = [(str(entry.key), str(entry.value)) for entry in model.metadata_props]
     return {
-        entry.key.removeprefix(METADATA_PREFIX): entry.value
-        for entry in model.metadata_props
-        if entry.key.startswith(METADATA_PREFIX)
+        key.removeprefix(METADATA_PREFIX): value
+        for key, value in pairs
+        if key.startswith(METADATA_PREFIX)
     }
 
 
@@ -146,8 +147,8 @@ def _read_region(
         raise ValueError(f"expected values, masks and inputs, got {len(node.input)} inputs")
     encoded = EncodedRegion(
         _attribute(node, "program", onnx.AttributeProto.INTS),
-        _blob(node.input[0], initializers, np.dtype(np.float32)),
-        _blob(node.input[1], initializers, np.dtype(np.uint8)),
+        _blob(node.input[0], initializers, onnx.TensorProto.FLOAT),
+        _blob(node.input[1], initializers, onnx.TensorProto.UINT8),
     )
     names = _attribute(node, "layers", onnx.AttributeProto.STRINGS)
     layers = tuple(name.decode("utf-8", "replace") for name in names)
@@ -157,7 +158,7 @@ def _read_region(
     _require_count("outputs", len(node.output), len(program.outputs))
     _require_count("layer names", len(layers), len(program.weights))
     weights = [replace(w, name=name) for w, name in zip(program.weights, layers, strict=True)]
-    return RegionRecord(node.name, replace(program, weights=tuple(weights)), layers)
+    return RegionRecord(str(node.name), replace(program, weights=tuple(weights)), layers)
 
 
 def _attribute(
@@ -171,19 +172,20 @@ def _attribute(
 
 
 def _blob(
-    name: str, initializers: Mapping[str, onnx.TensorProto], dtype: np.dtype[Any]
+    name: str, initializers: Mapping[str, onnx.TensorProto], kind: onnx.TensorProto.DataType
 ) -> npt.NDArray[Any]:
     tensor = initializers.get(name)
     if tensor is None:
         raise ValueError(f"input {name!r} is not an initializer")
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         raise ValueError(f"initializer {name!r} lies in another file, expected it in this one")
-    array = numpy_helper.to_array(tensor)
-    if array.dtype != dtype or array.ndim != 1:
+    if tensor.data_type != kind or len(tensor.dims) != 1:
+        wanted = onnx.TensorProto.DataType.Name(kind)
         raise ValueError(
-            f"initializer {name!r} should be a vector of {dtype}, got {array.dtype} {array.shape}"
+            f"initializer {name!r} should be a vector of {wanted}, "
+            f"got element type {tensor.data_type} of shape {tuple(tensor.dims)}"
         )
-    return array
+    return numpy_helper.to_array(tensor)
 
 
 def _require_count(what: str, found: int, expected: int) -> None:

@@ -1,5 +1,6 @@
 """Shapes of every value of a region program, and the check that the program makes sense."""
 
+from dataclasses import astuple
 from typing import assert_never
 
 from pruneaug_cli.kernels.program import (
@@ -31,6 +32,8 @@ def value_shapes(program: RegionProgram) -> tuple[ValueShape, ...]:
     """
     if not program.inputs or len({type(shape) for shape in program.inputs}) != 1:
         raise ValueError("a region takes one or more inputs, all planes or all rows")
+    if any(min(astuple(shape)) < 1 for shape in program.inputs):
+        raise ValueError(f"every size of an input must be at least 1, got {program.inputs}")
     shapes: list[ValueShape] = list(program.inputs)
     for index, instruction in enumerate(program.instructions):
         try:
@@ -107,11 +110,10 @@ def _finish(
 
 
 def _windows(source: Planes, kernel: Pair, stride: Pair, pads: Pads, dilation: Pair) -> Pair:
-    height = (source.height + pads[0] + pads[2] - dilation[0] * (kernel[0] - 1) - 1) // stride[
-        0
-    ] + 1
-    width = (source.width + pads[1] + pads[3] - dilation[1] * (kernel[1] - 1) - 1) // stride[1] + 1
     _require(min(*kernel, *stride, *dilation) >= 1 and min(pads) >= 0, "bad window sizes")
+    tall = source.height + pads[0] + pads[2] - dilation[0] * (kernel[0] - 1) - 1
+    wide = source.width + pads[1] + pads[3] - dilation[1] * (kernel[1] - 1) - 1
+    height, width = tall // stride[0] + 1, wide // stride[1] + 1
     _require(min(height, width) >= 1, f"no output positions for {source}")
     return height, width
 

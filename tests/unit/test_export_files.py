@@ -366,7 +366,7 @@ def drop_inputs(model: onnx.ModelProto) -> None:
         (set_program(5, 7), r"node 'Region0': unknown kind of input 7"),
         (flip_a_mask_bit, r"node 'Region0': weight0: mask keeps \d+ blocks, the record says"),
         (shorten_values, r"node 'Region0': bias: values lie outside the blob of"),
-        (retype_masks, r"'Region0.masks' should be a vector of uint8, got int8"),
+        (retype_masks, r"'Region0.masks' should be a vector of UINT8, got element type 3 of"),
         (feed_values, r"node 'Region0': input 'x' is not an initializer"),
         (drop_a_layer_name, r"the node has 1 layer names, its program 2"),
         (drop_program, r"expected one attribute 'program' of type INTS"),
