@@ -12,7 +12,6 @@ from math import log10
 from pruneaug_cli.app.layer_rules import LayerRule, LayerRules
 from pruneaug_cli.app.recipe import SearchSettings
 from pruneaug_cli.core import DENSE, BlockShape, Geometry, LayerChoice
-from pruneaug_cli.errors import UnsupportedError
 from pruneaug_cli.layers import PrunableLayer
 from pruneaug_cli.platforms import LatencyTable
 

@@ -19,7 +19,6 @@ from pruneaug_cli.errors import BudgetError
 from pruneaug_cli.platforms import write_profile
 from pruneaug_cli.progress import Progress, silent
 
-
 THIS_MACHINE = "this-machine"
 """The platform of a recipe that wants the machine measured on which it runs."""
 
