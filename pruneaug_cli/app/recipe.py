@@ -105,6 +105,7 @@ class SearchSettings(Section):
     sparsities: Sparsities | None = Field(
         default=None, description="null: all sparsities of the profile"
     )
+    criterion: str = Field(default="obs", description="obs, hessian-diagonal, magnitude or taylor")
     ridge: Positive = Field(default=0.01, description="added to the diagonal, relative to its mean")
     evidence_batches: Count | None = Field(
         default=None, description="null: all calibration batches"

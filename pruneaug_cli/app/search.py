@@ -1,10 +1,10 @@
 """``pruneaug search``: from a checkpoint to a plan, and to the weights pruned by it."""
 
 import time
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pruneaug_cli.app.database import make_database
 from pruneaug_cli.app.outcome import result_of_search
 from pruneaug_cli.app.plan_weights import save_pruned
 from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
@@ -13,17 +13,8 @@ from pruneaug_cli.app.recipe import Recipe, dump_recipe
 from pruneaug_cli.app.recipe_reader import read_recipe
 from pruneaug_cli.app.requests import PreflightResult, RunResult, SearchRequest
 from pruneaug_cli.app.run_directory import RunDirectory, StoredPlan
-from pruneaug_cli.criteria import ReconstructionSettings
-from pruneaug_cli.evaluation import (
-    LayerDatabase,
-    StitchedEvaluator,
-    build_database,
-    collect_evidence,
-    stitch,
-    stored_evidence,
-)
-from pruneaug_cli.files import digest_text, write_text
-from pruneaug_cli.layers import matrix_arrays
+from pruneaug_cli.evaluation import LayerDatabase, StitchedEvaluator, stitch
+from pruneaug_cli.files import write_text
 from pruneaug_cli.progress import Progress, silent
 from pruneaug_cli.search import SearchProblem, preflight
 from pruneaug_cli.search import run_search as search_plans
@@ -57,7 +48,7 @@ def search_run(
     started = time.monotonic()
     write_text(run.recipe, dump_recipe(recipe))
     pricing = price(prepared, recipe, run, progress)
-    database = _database(run, recipe, prepared, pricing, progress)
+    database = make_database(run, recipe, prepared, pricing.candidates, progress)
     evaluator = StitchedEvaluator(
         prepared.model,
         database,
@@ -113,39 +104,6 @@ def look_ahead(prepared: PreparedModel, recipe: Recipe, pricing: Pricing) -> Pre
         space_after=pricing.candidates.log10_after,
         target_latency_s=target,
         satisfiable=None if target is None else known.satisfiable,
-    )
-
-
-def _database(
-    run: RunDirectory,
-    recipe: Recipe,
-    prepared: PreparedModel,
-    pricing: Pricing,
-    progress: Progress,
-) -> LayerDatabase:
-    settings = recipe.search
-    choices = {
-        name: [choice for choice in found if not choice.is_dense]
-        for name, found in pricing.candidates.choices.items()
-    }
-    names = [name for name, found in choices.items() if found]
-    batches = islice(prepared.task.calibration_batches(), settings.evidence_batches)
-    weights = matrix_arrays(prepared.model, names)
-    evidence = stored_evidence(
-        run.evidence,
-        digest_text(
-            prepared.checkpoint, prepared.task.address, str(settings.evidence_batches), *names
-        ),
-        lambda: collect_evidence(prepared.model, names, batches, progress=progress),
-    )
-    return build_database(
-        weights,
-        evidence,
-        {name: choices[name] for name in names},
-        run.database,
-        settings=ReconstructionSettings(ridge=settings.ridge),
-        workers=settings.workers,
-        progress=progress,
     )
 
 

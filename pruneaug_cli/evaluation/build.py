@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pruneaug_cli.core import BlockGrid, BlockShape, FloatMatrix, LayerChoice, MatrixShape
-from pruneaug_cli.criteria import LayerEvidence, Reconstruction, ReconstructionSettings, gradual
+from pruneaug_cli.criteria import LayerEvidence, PruningMethod, Reconstruction, prune_path
 from pruneaug_cli.criteria.worker import use_one_thread
 from pruneaug_cli.evaluation.database import LayerDatabase, PathAddress
 from pruneaug_cli.evaluation.path_file import SCHEMA_VERSION, is_whole, read_record, write_path
@@ -40,7 +40,7 @@ def build_database(
     candidates: Mapping[str, Sequence[LayerChoice]],
     directory: Path,
     *,
-    settings: ReconstructionSettings | None = None,
+    method: PruningMethod | None = None,
     workers: int = 1,
     progress: Progress = silent,
 ) -> LayerDatabase:
@@ -51,7 +51,7 @@ def build_database(
         evidence: second moments of the same layers' inputs.
         candidates: choices per layer; dense ones are skipped.
         directory: the folder of the database.
-        settings: how layers are reconstructed.
+        method: which blocks go, and how the others are re-solved.
         workers: processes. With more than one the caller's main module must be importable
             (``if __name__ == "__main__"``), as ``multiprocessing`` demands.
         progress: told of every finished path.
@@ -62,18 +62,18 @@ def build_database(
     Raises:
         ValueError: a layer of the candidates has no weights or no evidence, or they do not fit.
     """
-    settings = settings or ReconstructionSettings()
+    method = method or PruningMethod()
     paths = [
         path
         for layer, choices in candidates.items()
-        for path in _paths(layer, weights[layer], evidence[layer], choices, settings)
+        for path in _paths(layer, weights[layer], evidence[layer], choices, method)
     ]
     missing = [path for path in paths if not is_whole(directory / path.file, path.key, path.grid)]
     done = len(paths) - len(missing)
     progress(Step(_STAGE, done, len(paths)))
     # largest first: the last to finish is then a small one
     missing.sort(key=lambda path: path.grid.matrix.cols, reverse=True)
-    for path, found in _computed(missing, weights, evidence, settings, workers):
+    for path, found in _computed(missing, weights, evidence, method, workers):
         write_path(directory / path.file, path.key, found, list(path.sparsities))
         done += 1
         progress(Step(_STAGE, done, len(paths), f"{path.layer} {path.grid.block}"))
@@ -87,7 +87,7 @@ def _paths(
     weight: FloatMatrix,
     evidence: LayerEvidence,
     choices: Sequence[LayerChoice],
-    settings: ReconstructionSettings,
+    method: PruningMethod,
 ) -> Iterator[_Path]:
     sparsities: dict[BlockShape, set[float]] = {}
     for choice in choices:
@@ -95,7 +95,7 @@ def _paths(
             sparsities.setdefault(choice.block, set()).add(choice.sparsity)
     if not sparsities:
         return
-    content = digest_text(f"{SCHEMA_VERSION} {settings}", digest_array(weight), evidence.digest())
+    content = digest_text(f"{SCHEMA_VERSION} {method}", digest_array(weight), evidence.digest())
     for block, wanted in sorted(sparsities.items()):
         rising = tuple(sorted(wanted))
         yield _Path(
@@ -110,7 +110,7 @@ def _computed(
     paths: Sequence[_Path],
     weights: Mapping[str, FloatMatrix],
     evidence: Mapping[str, LayerEvidence],
-    settings: ReconstructionSettings,
+    method: PruningMethod,
     workers: int,
 ) -> Iterator[tuple[_Path, list[Reconstruction]]]:
     def arguments(path: _Path) -> tuple[FloatMatrix, LayerEvidence, BlockGrid, tuple[float, ...]]:
@@ -118,14 +118,14 @@ def _computed(
 
     if workers <= 1 or len(paths) <= 1:
         for path in paths:
-            yield path, gradual(*arguments(path), settings)
+            yield path, prune_path(*arguments(path), method)
         return
     # not forked: torch's and BLAS's threads do not survive a fork
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         min(workers, len(paths)), mp_context=context, initializer=use_one_thread
     ) as pool:
-        jobs = {pool.submit(gradual, *arguments(path), settings): path for path in paths}
+        jobs = {pool.submit(prune_path, *arguments(path), method): path for path in paths}
         try:
             for job in as_completed(jobs):
                 yield jobs[job], job.result()

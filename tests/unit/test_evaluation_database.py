@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pruneaug_cli.core import DENSE, BlockGrid, BlockShape, LayerChoice, MatrixShape
-from pruneaug_cli.criteria import LayerEvidence, ReconstructionSettings, gradual
+from pruneaug_cli.criteria import LayerEvidence, PruningMethod, ReconstructionSettings, prune_path
 from pruneaug_cli.errors import PlanError, RunError
 from pruneaug_cli.evaluation import build, build_database, open_database
 
@@ -36,9 +36,9 @@ def counted(monkeypatch):
 
     def counting(weight, evidence, grid, *rest):
         computed.append(grid)
-        return gradual(weight, evidence, grid, *rest)
+        return prune_path(weight, evidence, grid, *rest)
 
-    monkeypatch.setattr(build, "gradual", counting)
+    monkeypatch.setattr(build, "prune_path", counting)
     return computed
 
 
@@ -55,7 +55,7 @@ def test_entries_are_the_reconstructions(layers, tmp_path):
     database = make(layers, tmp_path)
     grid = BlockGrid(MatrixShape(10, 9), BlockShape(4, 1))
     for name in layers[0]:
-        expected = gradual(layers[0][name], layers[1][name], grid, [0.5, 0.75])
+        expected = prune_path(layers[0][name], layers[1][name], grid, [0.5, 0.75])
         for one, sparsity in zip(expected, (0.5, 0.75), strict=True):
             entry = database.entry(name, LayerChoice(BlockShape(4, 1), sparsity))
             np.testing.assert_array_equal(entry.weight, one.weight)
@@ -129,7 +129,9 @@ def test_only_a_changed_layer_is_computed_again(layers, tmp_path, counted):
 
 def test_other_settings_are_other_pieces(layers, tmp_path, counted):
     first = make(layers, tmp_path)
-    second = make(layers, tmp_path, settings=ReconstructionSettings(ridge=0.1))
+    second = make(
+        layers, tmp_path, method=PruningMethod(reconstruction=ReconstructionSettings(ridge=0.1))
+    )
     assert len(counted) == 8
     assert first.digest != second.digest
 
