@@ -89,7 +89,8 @@ class NetworkMeasurement:
         """Take the median of ``measured_s - layers_s`` as the rest.
 
         Example:
-            >>> fitted = NetworkMeasurement.fit("ab", [NetworkSample(5.0, 3.0)], dense_latency_s=9.0)
+            >>> samples = [NetworkSample(5.0, 3.0)]
+            >>> fitted = NetworkMeasurement.fit("ab", samples, dense_latency_s=9.0)
             >>> fitted.rest_s, fitted.error_s
             (2.0, 0.0)
         """

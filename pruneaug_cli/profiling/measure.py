@@ -2,16 +2,16 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from pruneaug_cli.core import BlockShape, Geometry
 from pruneaug_cli.errors import ProfileError, UnsupportedError, UsageError
 from pruneaug_cli.kernels.backend import Backend
-from pruneaug_cli.platforms import Measurement, Platform, Profile
+from pruneaug_cli.platforms import Platform, Profile
 from pruneaug_cli.profiling.cells import (
     DEFAULT_BLOCKS,
     DEFAULT_SPARSITIES,
-    Cell,
     Cells,
     plan_cells,
 )
@@ -61,9 +61,10 @@ def profile_platform(
         ProfileError: ``existing`` is of another machine, kernels or platform.
     """
     _check(geometries, sparsities, backend)
-    platform, host = Platform(backend=backend.name, threads=threads), host_facts()
-    kernels = backend.fingerprint()
-    _require_extensible(existing, host, kernels, platform)
+    before = _nothing_measured(backend, name, threads, seed)
+    if existing is not None:
+        _require_extensible(existing, now=before)
+        before = existing
     cells = plan_cells(
         geometries,
         blocks,
@@ -72,18 +73,13 @@ def profile_platform(
     )
     if timer is None:
         timer = SessionTimer(backend.operator_library(), threads, seed=seed)
-    sweep = _run(timer, cells, existing=existing, progress=progress, clock=clock, budget_s=budget_s)
-    return Profile(
+    sweep = _run(timer, cells, before, progress=progress, clock=clock, budget_s=budget_s)
+    return replace(
+        before,
         name=name,
-        platform=platform,
-        host=host,
-        kernels=kernels,
-        date=existing.date if existing else datetime.now(UTC).date().isoformat(),
-        settings=_settings(seed, threads),
-        repeat_error=max(sweep.repeat_error() or 0.0, existing.repeat_error if existing else 0.0),
-        measurements=(*(existing.measurements if existing else ()), *sweep.rows.values()),
-        peers=(*(existing.peers if existing else ()), *sweep.peers.values()),
-        networks=existing.networks if existing else (),
+        repeat_error=max(sweep.repeat_error() or 0.0, before.repeat_error),
+        measurements=(*before.measurements, *sweep.rows.values()),
+        peers=(*before.peers, *sweep.peers.values()),
     )
 
 
@@ -117,12 +113,31 @@ def _check(geometries: Sequence[Geometry], sparsities: Sequence[float], backend:
         raise UnsupportedError(f"the {backend.name} kernels cannot be timed here: {reason}")
 
 
-def _require_extensible(
-    existing: Profile | None, host: Mapping[str, str], kernels: Mapping[str, str], now: Platform
-) -> None:
-    if existing is None:
-        return
-    reason = why_not_extend(existing, host=host, kernels=kernels, platform=now)
+def _nothing_measured(backend: Backend, name: str, threads: int, seed: int) -> Profile:
+    """The profile of this platform and machine, still without rows."""
+    return Profile(
+        name=name,
+        platform=Platform(backend=backend.name, threads=threads),
+        host=host_facts(),
+        kernels=backend.fingerprint(),
+        date=datetime.now(UTC).date().isoformat(),
+        settings={
+            "seed": seed,
+            "repeats": REPEATS,
+            "sample_s": SAMPLE_S,
+            "noisy": NOISY,
+            "retries": RETRIES,
+            "checked_again": CHECKED_AGAIN,
+            "clock": "processor time of the thread" if threads == 1 else "wall",
+            "method": "difference of 1 and 1 + m copies of the layer in one session",
+        },
+        repeat_error=0.0,
+        measurements=(),
+    )
+
+
+def _require_extensible(existing: Profile, *, now: Profile) -> None:
+    reason = why_not_extend(existing, host=now.host, kernels=now.kernels, platform=now.platform)
     if reason is not None:
         raise ProfileError(
             f"profile {existing.name!r} cannot be extended: {reason}",
@@ -133,17 +148,20 @@ def _require_extensible(
 def _run(
     timer: LayerTimer,
     cells: Cells,
+    before: Profile,
     *,
-    existing: Profile | None,
     progress: Progress,
     clock: Clock,
     budget_s: float,
 ) -> Sweep:
-    known_rows = {Cell(row.geometry, row.choice) for row in _rows(existing)}
-    known_peers = {row.geometry for row in existing.peers} if existing else set()
-    essential = [cell for cell in cells.essential if cell not in known_rows]
-    refining = [cell for cell in cells.refining if cell not in known_rows]
-    peers = [g for g in dict.fromkeys(c.geometry for c in cells.essential) if g not in known_peers]
+    """Measure what ``before`` lacks."""
+    essential, refining = (
+        [cell for cell in part if before.find(cell.geometry, cell.choice) is None]
+        for part in (cells.essential, cells.refining)
+    )
+    known = {row.geometry for row in before.peers}
+    geometries = dict.fromkeys(cell.geometry for cell in cells.essential)
+    peers = [geometry for geometry in geometries if geometry not in known]
     fresh = len(essential) + len(refining)
     steps = len(peers) + fresh + min(CHECKED_AGAIN, fresh)
     sweep = Sweep(timer, steps=steps, progress=progress, clock=clock, budget_s=budget_s)
@@ -151,20 +169,3 @@ def _run(
     sweep.measure_all(essential)
     sweep.measure_in_time(refining)
     return sweep
-
-
-def _rows(existing: Profile | None) -> tuple[Measurement, ...]:
-    return existing.measurements if existing else ()
-
-
-def _settings(seed: int, threads: int) -> dict[str, float | int | str]:
-    return {
-        "seed": seed,
-        "repeats": REPEATS,
-        "sample_s": SAMPLE_S,
-        "noisy": NOISY,
-        "retries": RETRIES,
-        "checked_again": CHECKED_AGAIN,
-        "clock": "processor time of the thread" if threads == 1 else "wall",
-        "method": "difference of 1 and 1 + m copies of the layer in one session",
-    }
