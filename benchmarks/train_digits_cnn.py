@@ -4,7 +4,14 @@
 
 Nesterov SGD with a linear warm-up and a cosine to zero, on all training images of every epoch,
 augmented. Seeds are fixed; the same machine and number of threads give the same file. Weights are
-stored as float16; the accuracies in the file's metadata were taken after that rounding.
+stored as float16; the accuracies below, also in the file's metadata, were taken after that
+rounding.
+
+    task         images  weights    MAC    epochs  validation (295)  test (499)  file
+    digits-cnn   24x24   1 226 442  109 M  30      99.66%            99.00%      2.5 MB
+    digits-mini  16x16      19 706    2 M  120     99.66%            99.00%      43 kB
+
+An epoch of digits-cnn takes about 22 seconds of processor time on an AVX-512 Xeon at 2.5 GHz.
 """
 
 import argparse
