@@ -5,9 +5,10 @@ Sums run in float64, so the result is the exact one rounded once per instruction
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 import numpy as np
+import numpy.typing as npt
 
 from pruneaug_cli.core import BlockShape, Geometry
 from pruneaug_cli.errors import UnsupportedError
@@ -31,6 +32,8 @@ from pruneaug_cli.kernels.program import (
     RegionProgram,
     Subsample,
 )
+
+_Array = npt.NDArray[np.floating[Any]]
 
 
 class ReferenceBackend:
@@ -72,7 +75,7 @@ class ReferenceBackend:
         )
 
 
-def _compute(program: RegionProgram, op: Instruction, values: list[Floats]) -> np.ndarray:
+def _compute(program: RegionProgram, op: Instruction, values: list[Floats]) -> _Array:
     match op:
         case Conv():
             weight = program.weights[op.weight].dense().astype(np.float64)
@@ -102,16 +105,19 @@ def _compute(program: RegionProgram, op: Instruction, values: list[Floats]) -> n
             assert_never(op)
 
 
-def _pool(op: MaxPool | AveragePool | GlobalAveragePool, source: Floats) -> np.ndarray:
+def _pool(op: MaxPool | AveragePool | GlobalAveragePool, source: Floats) -> _Array:
+    result: _Array
     if isinstance(op, GlobalAveragePool):
-        return source.mean(axis=(2, 3), dtype=np.float64)
-    if isinstance(op, MaxPool):
-        return _windows(source, op.kernel, op.stride, op.pads, fill=-np.inf).max(axis=(4, 5))
-    total = _windows(source, op.kernel, op.stride, op.pads).sum(axis=(4, 5))
-    if op.count_include_pad:
-        return total / (op.kernel[0] * op.kernel[1])
-    inside = _windows(np.ones_like(source), op.kernel, op.stride, op.pads).sum(axis=(4, 5))
-    return total / inside
+        result = source.mean(axis=(2, 3), dtype=np.float64)
+    elif isinstance(op, MaxPool):
+        windows = _windows(source, op.kernel, op.stride, op.pads, fill=-np.inf)
+        result = windows.max(axis=(4, 5))
+    else:
+        counted = np.ones_like(source)  # real positions of every window
+        inside = _windows(counted, op.kernel, op.stride, op.pads, fill=op.count_include_pad)
+        total = _windows(source, op.kernel, op.stride, op.pads).sum(axis=(4, 5))
+        result = total / inside.sum(axis=(4, 5))
+    return result
 
 
 def _windows(
@@ -121,7 +127,7 @@ def _windows(
     pads: Pads,
     dilation: Pair = (1, 1),
     fill: float = 0.0,
-) -> np.ndarray:
+) -> _Array:
     """Every window, float64, shape (S, C, output rows, output columns, kh, kw)."""
     top, left, bottom, right = pads
     padded = np.pad(
@@ -134,8 +140,8 @@ def _windows(
 
 
 def _finish(
-    program: RegionProgram, epilogue: Epilogue, product: np.ndarray, values: list[Floats]
-) -> np.ndarray:
+    program: RegionProgram, epilogue: Epilogue, product: _Array, values: list[Floats]
+) -> _Array:
     result = product
     if epilogue.bias is not None:
         bias = program.biases[epilogue.bias]
@@ -145,7 +151,7 @@ def _finish(
     return _activate(result, epilogue.activation)
 
 
-def _activate(values: np.ndarray, activation: Activation) -> np.ndarray:
+def _activate(values: _Array, activation: Activation) -> _Array:
     match activation:
         case "none":
             return values

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from pruneaug_cli.core import BlockShape, Geometry
+from pruneaug_cli.core import BlockShape, Geometry, LinearGeometry
 from pruneaug_cli.kernels.backend import check_inputs
 from pruneaug_cli.kernels.encoding import encode
 from pruneaug_cli.kernels.inference import value_shapes
@@ -38,7 +38,7 @@ class NativeBackend:
         matrix = geometry.matrix
         if max(matrix.rows, matrix.cols, block.rows, block.cols) > _MOST_SIZE:
             return f"a {matrix} matrix in blocks of {block} exceeds {_MOST_SIZE} rows or columns"
-        if geometry.op == "linear":
+        if isinstance(geometry, LinearGeometry):
             return None
         window = (*geometry.kernel, *geometry.stride, *geometry.padding, *geometry.dilation)
         if max(window) > _MOST_WINDOW:

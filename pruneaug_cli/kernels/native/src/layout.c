@@ -9,6 +9,7 @@
 enum {
     MOST_PHASES = 4096,
     LINE = 16, /* floats of a cache line: planes start at lines */
+    MOST_POSITIONS = 1 << 30, /* of a plane with its pads: offsets are int32 */
 };
 
 static int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
@@ -134,18 +135,21 @@ static void require_split(pa_plan *plan, pa_split *split) {
                                                  split->data[1] - split->low[1]));
 }
 
-static int finish_layout(pa_layout *layout) {
+static int finish_layout(pa_layout *layout, pa_error error) {
     layout->narrow &= layout->pitch > layout->width;
     if (layout->narrow) layout->pitch = layout->width;
     int64_t positions = (int64_t)(layout->height - 1) * layout->pitch + layout->width;
+    int64_t padded = ((int64_t)layout->height + layout->reach[0]) * layout->pitch;
+    if (positions > MOST_POSITIONS || padded > MOST_POSITIONS)
+        return pa_fail(error, "planes of %d x %d are too large with their padding", layout->height,
+                       layout->width);
     layout->vectors = (int32_t)ceiling(positions, PA_LANES);
     int64_t covered = (int64_t)layout->vectors * PA_LANES;
-    int64_t padded = ((int64_t)layout->height + layout->reach[0]) * layout->pitch;
     layout->stride = ceiling(padded > covered ? padded : covered, LINE) * LINE;
     if (layout->stride % 1024 == 0) layout->stride += LINE; /* planes of one cache set: 4 KiB */
     if (layout->pitch == layout->width && positions == covered) return 0;
     layout->keep = calloc((size_t)covered, 1);
-    if (!layout->keep) return -1;
+    if (!layout->keep) return pa_fail(error, "out of memory");
     for (int32_t y = 0; y < layout->height; y++)
         memset(layout->keep + (int64_t)y * layout->pitch, -1, (size_t)layout->width);
     return 0;
@@ -168,7 +172,7 @@ int pa_layouts_make(pa_plan *plan, pa_error error) {
     }
     for (int32_t i = 0; i < plan->splits; i++) require_split(plan, &plan->split[i]);
     for (int32_t i = 0; i < plan->layouts; i++)
-        if (finish_layout(&plan->layout[i])) return pa_fail(error, "out of memory");
+        if (finish_layout(&plan->layout[i], error)) return -1;
     return 0;
 }
 

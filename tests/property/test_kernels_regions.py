@@ -1,0 +1,95 @@
+"""The native engine equals the reference on regions nobody chose."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, MatrixShape
+from pruneaug_cli.kernels.native import NativeBackend
+from pruneaug_cli.kernels.program import Conv, Epilogue, Linear, Planes, RegionProgram, Rows, Weight
+from pruneaug_cli.kernels.reference import ReferenceBackend
+
+EPS = float(np.finfo(np.float32).eps)
+SLOW_START = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@pytest.fixture(scope="module")
+def native():
+    backend = NativeBackend()
+    if reason := backend.why_unavailable():
+        pytest.skip(reason)
+    return backend
+
+
+def weight(draw, rng, shape: MatrixShape) -> Weight:
+    block = BlockShape(draw(st.integers(1, 40)), draw(st.integers(1, 9)))
+    density = draw(st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+    grid = BlockGrid(shape, block)
+    matrix = rng.uniform(0.5, 1.0, (shape.rows, shape.cols)).astype(np.float32)
+    if draw(st.booleans()):
+        return Weight("w", matrix)
+    return Weight("w", BsrMatrix.pack(matrix, BlockMask(grid, rng.random(grid.shape) < density)))
+
+
+@st.composite
+def convolutions(draw):
+    """Two convolutions in a row, the second with the first as residual where shapes allow."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    small = st.integers(1, 5)
+    channels, outputs = draw(st.integers(1, 12)), draw(st.integers(1, 20))
+    kernel, stride = (draw(small), draw(small)), (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    dilation = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    pads = tuple(draw(st.integers(0, 3)) for _ in range(4))
+    least = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    image = (draw(st.integers(least[0], 24)), draw(st.integers(least[1], 40)))
+    first = weight(draw, rng, MatrixShape(outputs, channels * kernel[0] * kernel[1]))
+    second = weight(draw, rng, MatrixShape(outputs, outputs * 9))
+    bias = rng.uniform(0.0, 1.0, outputs).astype(np.float32)
+    residual = draw(st.sampled_from([None, 1]))
+    program = RegionProgram(
+        (Planes(channels, *image),),
+        (
+            Conv(0, 0, kernel, stride, pads, dilation, Epilogue(0, None, "relu")),
+            Conv(1, 1, (3, 3), pads=(1, 1, 1, 1), epilogue=Epilogue(None, residual)),
+        ),
+        (2,), (first, second), (bias,),
+    )  # fmt: skip
+    x = rng.uniform(0.0, 1.0, (draw(st.integers(1, 3)), channels, *image)).astype(np.float32)
+    return program, x
+
+
+@st.composite
+def products(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shape = MatrixShape(draw(st.integers(1, 150)), draw(st.integers(1, 120)))
+    samples = draw(st.sampled_from([1, 2, 7, 16, 31, 97, 130]))
+    bias = rng.uniform(0.0, 1.0, shape.rows).astype(np.float32)
+    program = RegionProgram(
+        (Rows(shape.cols),), (Linear(0, 0, Epilogue(0)),), (1,), (weight(draw, rng, shape),),
+        (bias,),
+    )  # fmt: skip
+    return program, rng.uniform(0.0, 1.0, (samples, shape.cols)).astype(np.float32)
+
+
+def assert_close(program: RegionProgram, found, expected) -> None:
+    """All numbers are positive, so every sum is its own |W||x|: a relative bound holds, K terms
+    for each product on the way (and as many again for the reference's own roundings)."""
+    terms = sum(matrix.shape.cols + 4 for matrix in program.weights)
+    np.testing.assert_allclose(found, expected, rtol=terms * EPS, atol=0)
+
+
+@SLOW_START
+@given(convolutions())
+def test_convolutions_equal_the_reference(native, case):
+    program, x = case
+    (found,), (expected,) = native.run(program, [x]), ReferenceBackend().run(program, [x])
+    assert_close(program, found, expected)
+
+
+@SLOW_START
+@given(products())
+def test_products_equal_the_reference(native, case):
+    program, x = case
+    (found,), (expected,) = native.run(program, [x]), ReferenceBackend().run(program, [x])
+    assert_close(program, found, expected)

@@ -1,0 +1,119 @@
+"""The compiler's cache key, its refusals and the evidence it leaves."""
+
+import os
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pruneaug_cli.core import BlockShape, ConvGeometry, LinearGeometry
+from pruneaug_cli.errors import ToolchainError, UnsupportedError
+from pruneaug_cli.kernels import BACKENDS
+from pruneaug_cli.kernels.native import Compiler, NativeBackend
+
+
+@pytest.fixture
+def fake(tmp_path):
+    """A "compiler" that copies its own name into the target, or fails when told to."""
+
+    def make(version: str = "cc 1.0", *, fail: str = "") -> Path:
+        path = tmp_path / f"cc-{version.replace(' ', '-')}"
+        path.write_text(
+            f"#!{sys.executable}\n"
+            "import pathlib, sys\n"
+            "if '--version' in sys.argv:\n"
+            f"    print({version!r}); sys.exit(0)\n"
+            f"if {fail!r}:\n"
+            f"    print({fail!r}, file=sys.stderr); sys.exit(1)\n"
+            "pathlib.Path(sys.argv[sys.argv.index('-o') + 1]).write_text('library')\n"
+        )
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        return path
+
+    return make
+
+
+def test_a_library_is_built_once(fake, tmp_path):
+    compiler = Compiler([str(fake())], tmp_path / "cache")
+    first = compiler.build()
+    written = first.stat().st_mtime_ns
+    assert compiler.build() == first
+    assert first.stat().st_mtime_ns == written
+    assert first.name == f"pruneaug_ops-{compiler.key()}.so"
+
+
+def test_the_key_covers_the_compiler(fake, tmp_path):
+    old, new = (Compiler([str(fake(v))], tmp_path / "cache") for v in ("cc 1.0", "cc 2.0"))
+    assert old.key() != new.key()
+
+
+def test_two_builds_at_once_leave_one_whole_library(fake, tmp_path):
+    compiler = Compiler([str(fake())], tmp_path / "cache")
+    with ThreadPoolExecutor(4) as pool:
+        built = set(pool.map(lambda _: compiler.build(), range(4)))
+    assert [path.read_text() for path in built] == ["library"]
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [path.name for path in built]
+
+
+def test_a_failure_says_why_and_how_to_repeat_it(fake, tmp_path):
+    compiler = Compiler([str(fake(fail="x.c:3:1: error: no"))], tmp_path / "cache")
+    with pytest.raises(ToolchainError, match=r"rejected the kernels .*: x\.c:3:1: error: no") as e:
+        compiler.build()
+    assert e.value.hint is not None
+    assert e.value.hint.startswith(f"repeat with: {tmp_path}")
+    (evidence,) = (tmp_path / "cache").glob("failed-*.txt")
+    assert "x.c:3:1: error: no" in evidence.read_text()
+
+
+def test_a_missing_compiler_is_named(tmp_path):
+    compiler = Compiler([str(tmp_path / "nowhere")], tmp_path / "cache")
+    assert "nowhere" in (compiler.why_unavailable() or "")
+    with pytest.raises(ToolchainError, match="nowhere") as error:
+        compiler.build()
+    assert "PRUNEAUG_CC" in (error.value.hint or "")
+
+
+def test_the_environment_names_compiler_and_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("PRUNEAUG_CC", "clang --target=x")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiler = Compiler()
+    assert compiler.command == ("clang", "--target=x")
+    assert compiler.cache == tmp_path / "pruneaug" / "kernels"
+
+
+def test_the_library_holds_engine_and_operators():
+    backend = NativeBackend()
+    if reason := backend.why_unavailable():
+        pytest.skip(reason)
+    content = backend.operator_library().read_bytes()
+    assert b"pa_region_create" in content
+    assert b"RegisterCustomOps" in content
+
+
+def test_importing_the_back_ends_starts_no_compiler():
+    code = "import pruneaug_cli.kernels as k; k.BACKENDS.create('native')"
+    env = {**os.environ, "PRUNEAUG_CC": "/nowhere"}
+    done = subprocess.run(  # noqa: S603 - our own text
+        [sys.executable, "-c", code], env=env, check=False, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_the_reference_has_no_operators():
+    with pytest.raises(UnsupportedError, match="has no ONNX Runtime operators"):
+        BACKENDS.create("reference").operator_library()
+
+
+@pytest.mark.parametrize(
+    ("geometry", "message"),
+    [
+        (LinearGeometry(1 << 25, 1, 1), "exceeds 16777216 rows or columns"),
+        (ConvGeometry(1, 1, (1, 1), (9, 9), (5000, 1)), "end at 4096"),
+        (ConvGeometry(4096, 1, (1, 1), (1024, 1024)), "exceeds 268435456"),
+    ],
+)
+def test_sizes_beyond_the_engine_are_named(geometry, message):
+    assert message in (NativeBackend().why_unsupported(geometry, BlockShape(8, 1)) or "")

@@ -1,0 +1,198 @@
+"""What the native engine refuses, and that no damaged program crashes it."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, MatrixShape
+from pruneaug_cli.kernels.encoding import EncodedRegion, encode
+from pruneaug_cli.kernels.native import NativeBackend
+from pruneaug_cli.kernels.program import Conv, Epilogue, Linear, Planes, RegionProgram, Rows, Weight
+
+HEADER, INPUT, OUTPUT, WEIGHT = 0, 5, 9, 10
+INSTRUCTION = 17
+
+
+@pytest.fixture(scope="module")
+def library():
+    backend = NativeBackend()
+    if reason := backend.why_unavailable():
+        pytest.skip(reason)
+    return backend.library
+
+
+def small_conv() -> EncodedRegion:
+    """One input, one output, one block-sparse weight (4, 18), one 3x3 convolution with a bias."""
+    grid = BlockGrid(MatrixShape(4, 18), BlockShape(4, 3))
+    mask = BlockMask(grid, np.array([[True, False, True, False, True, False]]))
+    weight = Weight("w", BsrMatrix.pack(np.ones((4, 18), np.float32), mask))
+    conv = Conv(0, 0, (3, 3), pads=(1, 1, 1, 1), epilogue=Epilogue(0))
+    program = RegionProgram(
+        (Planes(2, 5, 5),), (conv,), (1,), (weight,), (np.zeros(4, np.float32),)
+    )
+    return encode(program)
+
+
+def changed(encoded: EncodedRegion, position: int, value: int) -> EncodedRegion:
+    integers = list(encoded.program)
+    integers[position] = value
+    return dataclasses.replace(encoded, program=tuple(integers))
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "message"),
+    [
+        (HEADER, 2, "program version 2 is not the supported 1"),
+        (HEADER + 1, 0, "header: count 0 at position 1 is out of range"),
+        (HEADER + 4, 1 << 40, "header: count 1099511627776 at position 4 is out of range"),
+        (INPUT, 3, "input 0: bad shape 3: 2 x 5 x 5"),
+        (INPUT + 1, 1 << 62, "input 0: bad shape"),
+        (OUTPUT, 0, "output 0 is not the result of an instruction"),
+        (WEIGHT, -1, "weight 0: bad matrix -1x18"),
+        (WEIGHT + 2, 0, "weight 0: bad block 0x3"),
+        (WEIGHT + 4, 4, "weight 0: mask keeps 3 blocks, the record says 4"),
+        (WEIGHT + 5, 10, "weight 0: values lie outside the blob of 40 floats"),
+        (WEIGHT + 5, -1, "weight 0: values lie outside the blob"),
+        (WEIGHT + 6, 1 << 60, "weight 0: mask lies outside the blob of 1 bytes"),
+        (INSTRUCTION, 10, r"instruction 0 \(\?\): unknown opcode 10"),
+        (INSTRUCTION + 1, 1, r"instruction 0 \(Conv\): value 1 does not exist yet"),
+        (INSTRUCTION + 2, 1, r"instruction 0 \(Conv\): weight 1 does not exist"),
+        (INSTRUCTION + 3, 37, r"instruction 0 \(Conv\): bias lies outside the blob of 40 floats"),
+        (INSTRUCTION + 4, 0, r"instruction 0 \(Conv\): value 0 does not have the shape"),
+        (INSTRUCTION + 5, 2, r"instruction 0 \(Conv\): unknown activation 2"),
+        (INSTRUCTION + 6, 2, r"instruction 0 \(Conv\): 12 inputs per output do not fit a 4x18"),
+        (INSTRUCTION + 8, 0, r"instruction 0 \(Conv\): bad window sizes"),
+        (INSTRUCTION + 14, 9, r"instruction 0 \(Conv\): no output positions"),
+    ],
+)
+def test_a_damaged_program_is_refused_with_the_record(library, position, value, message):
+    with pytest.raises(ValueError, match=message):
+        library.open_region(changed(small_conv(), position, value))
+
+
+def test_padding_that_would_overflow_an_index_is_refused(library):
+    """2^24 rows of one column, and a kernel that looks 4094 columns beyond."""
+    weight = Weight("w", np.ones((1, 4095), np.float32))
+    conv = Conv(0, 0, (1, 4095), pads=(0, 4094, 0, 4094), dilation=(1, 2))
+    program = RegionProgram((Planes(1, 1 << 24, 1),), (conv,), (1,), (weight,), ())
+    with pytest.raises(ValueError, match=r"too large"):
+        library.open_region(encode(program))
+
+
+@pytest.mark.parametrize("extra", [-1, 1])
+def test_a_program_of_another_length_is_refused(library, extra):
+    encoded = small_conv()
+    integers = encoded.program[:extra] if extra < 0 else (*encoded.program, 0)
+    with pytest.raises(ValueError, match=r"program ends after|1 integers behind the end"):
+        library.open_region(dataclasses.replace(encoded, program=integers))
+
+
+def test_padding_bits_of_a_mask_must_be_zero(library):
+    encoded = small_conv()
+    masks = encoded.masks | np.uint8(1)
+    with pytest.raises(ValueError, match="weight 0: padding bits of a mask must be zero"):
+        library.open_region(dataclasses.replace(encoded, masks=masks))
+
+
+def test_memory_grows_with_the_kept_weights(library):
+    def weights_bytes(kept: int) -> int:
+        grid = BlockGrid(MatrixShape(64, 640), BlockShape(64, 1))
+        mask = BlockMask(grid, np.arange(640).reshape(1, 640) < kept)
+        weight = Weight("w", BsrMatrix.pack(np.ones((64, 640), np.float32), mask))
+        program = RegionProgram((Rows(640),), (Linear(0, 0),), (1,), (weight,), ())
+        with library.open_region(encode(program)) as region:
+            return region.memory_bytes[0]
+
+    per_column = (weights_bytes(640) - weights_bytes(64)) / (640 - 64)
+    assert per_column == 64 * 4 + 4  # 64 weights and one index
+
+
+_MUTATE = textwrap.dedent(
+    """
+    import dataclasses, json, sys
+    import numpy as np
+    from pruneaug_cli.core import *
+    from pruneaug_cli.kernels.encoding import encode
+    from pruneaug_cli.kernels.native import NativeBackend
+    from pruneaug_cli.kernels.program import *
+
+    rng = np.random.default_rng(int(sys.argv[1]))
+    library = NativeBackend().library
+
+    def weight(rows, cols, block):
+        grid = BlockGrid(MatrixShape(rows, cols), BlockShape.parse(block))
+        mask = BlockMask(grid, rng.random(grid.shape) < 0.5)
+        return Weight("w", BsrMatrix.pack(rng.standard_normal((rows, cols)), mask))
+
+    pads = (1, 1, 1, 1)
+    program = RegionProgram(
+        (Planes(2, 6, 6),),
+        (Conv(0, 0, (3, 3), pads=pads, epilogue=Epilogue(0, None, "relu")),
+         Conv(1, 1, (3, 3), (2, 2), pads), Subsample(1, (2, 2), 1, 1), MaxPool(1, (2, 2), (2, 2)),
+         Add(2, 3, "relu"), GlobalAveragePool(5), Linear(6, 2, Epilogue(0)), Flatten(4),
+         AveragePool(4, (2, 2), (1, 1), pads), Linear(7, 3)),
+        (7, 8, 9, 5, 10),
+        (weight(4, 18, "4x1"), weight(6, 36, "3x2"), weight(4, 6, "8x4"), weight(9, 4, "2x2")),
+        (np.ones(4, np.float32),),
+    )
+    good = encode(program)
+    interesting = [0, 1, 2, 3, -1, -2, 7, 8, 9, 100, 4096, 4097, 1 << 24, (1 << 24) + 1, 1 << 31,
+                   (1 << 31) - 1, 1 << 32, 1 << 62, -(1 << 63), (1 << 63) - 1]
+    counts = {"refused": 0, "ran": 0, "large": 0}
+    for _ in range(int(sys.argv[2])):
+        integers = list(good.program)
+        for _ in range(rng.integers(1, 4)):
+            position = rng.integers(len(integers))
+            change = interesting[rng.integers(len(interesting))]
+            near = int(integers[position]) + int(rng.integers(-2, 3))
+            integers[position] = change if rng.random() < 0.7 else near
+        integers = [min(max(v, -(1 << 63)), (1 << 63) - 1) for v in integers]
+        masks = good.masks.copy()
+        if rng.random() < 0.2:
+            masks[rng.integers(masks.size)] ^= 1 << rng.integers(8)
+        bad = dataclasses.replace(good, program=tuple(integers), masks=masks)
+        try:
+            region = library.open_region(bad)
+        except ValueError as error:
+            assert str(error), "a refusal says why"
+            counts["refused"] += 1
+            continue
+        sizes = [int(np.prod(d)) for d in region.input_dims + region.output_dims]
+        if max([*sizes, region.memory_bytes[1] // 4]) > 1 << 20:
+            counts["large"] += 1
+        else:
+            region.run([rng.standard_normal((2, *d)).astype(np.float32) for d in region.input_dims])
+            counts["ran"] += 1
+        region.close()
+    print(json.dumps(counts))
+    """
+)
+
+
+def mutate(seed: int, cases: int) -> dict[str, int]:
+    """In a process of its own: a crash is a failed test, not the end of the run."""
+    done = subprocess.run(  # noqa: S603 - our own text
+        [sys.executable, "-c", _MUTATE, str(seed), str(cases)],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    counts: dict[str, int] = json.loads(done.stdout)
+    return counts
+
+
+def test_mutated_programs_are_refused_or_run(library):
+    counts = mutate(seed=1, cases=600)
+    assert sum(counts.values()) == 600
+    assert counts["refused"] > 300
+    assert counts["ran"] > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, 6))
+def test_many_mutated_programs_are_refused_or_run(library, seed):
+    assert sum(mutate(seed, cases=3000).values()) == 3000
