@@ -16,7 +16,7 @@ from pruneaug_cli.profiling.cells import (
     plan_cells,
 )
 from pruneaug_cli.profiling.host import host_facts
-from pruneaug_cli.profiling.sweep import CHECKED_AGAIN, NOISY, RETRIES, Sweep
+from pruneaug_cli.profiling.sweep import CHECKED_AGAIN, NOISY, RETRIES, SLOW, Sweep
 from pruneaug_cli.profiling.timer import REPEATS, SAMPLE_S, LayerTimer, SessionTimer
 from pruneaug_cli.progress import Progress, silent
 from pruneaug_cli.runtime import Clock
@@ -78,7 +78,7 @@ def profile_platform(
         before,
         name=name,
         repeat_error=max(sweep.repeat_error() or 0.0, before.repeat_error),
-        measurements=(*before.measurements, *sweep.rows.values()),
+        measurements=(*before.measurements, *sweep.rows),
         peers=(*before.peers, *sweep.peers.values()),
     )
 
@@ -127,6 +127,7 @@ def _nothing_measured(backend: Backend, name: str, threads: int, seed: int) -> P
             "sample_s": SAMPLE_S,
             "noisy": NOISY,
             "retries": RETRIES,
+            "slow": SLOW,
             "checked_again": CHECKED_AGAIN,
             "clock": "processor time of the thread" if threads == 1 else "wall",
             "method": "difference of 1 and 1 + m copies of the layer in one session",
@@ -168,4 +169,5 @@ def _run(
     sweep.measure_peers(peers)
     sweep.measure_all(essential)
     sweep.measure_in_time(refining)
+    sweep.measure_slow_again()
     return sweep

@@ -1,12 +1,17 @@
 """Measuring cells within a budget, and finding out how well measurements repeat.
 
 Cells a profile is not complete without are always measured (:mod:`.cells`), the others while there
-is time. While there is time, a row whose samples spread too far is measured again, and the calmest
-kept. At the end a few rows spread over the sweep are measured once more; the median of how far
-they moved is the repeat error: the honest error bar of everything in the profile.
+is time. While there is time, a row is measured again when its samples spread too far, or when the
+machine was slow: before and after each row a fixed piece of work, the yardstick, is timed; where it
+takes clearly longer than it ever did in this sweep, the core was shared or throttled. Of several
+attempts one on a fast machine is kept, and of those the calmest.
+
+At the end a few rows spread over the sweep are measured once more; the median of how far they
+moved is the repeat error: the honest error bar of everything in the profile.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,6 +26,19 @@ STAGE = "profile"
 NOISY = 0.08  # spread above which a row is measured again
 RETRIES = 2
 CHECKED_AGAIN = 9  # rows measured a second time for the repeat error
+SLOW = 1.10  # yardstick, relative to the best of the sweep, above which the machine was slow
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One timing of a cell, and how long the yardstick took around it."""
+
+    samples: Samples
+    yardstick_s: float
+
+    @property
+    def spread(self) -> float:
+        return resolved(self.samples)[1]
 
 
 class Sweep:
@@ -29,13 +47,23 @@ class Sweep:
     def __init__(
         self, timer: LayerTimer, *, steps: int, progress: Progress, clock: Clock, budget_s: float
     ) -> None:
-        self.rows: dict[Cell, Measurement] = {}
         self.peers: dict[Geometry, PeerMeasurement] = {}
+        self._kept: dict[Cell, _Attempt] = {}
         self._timer = timer
+        self._yardstick = timer.yardstick()
+        self._best_s = self._yardstick()
         self._progress = progress
         self._clock = clock
         self._deadline_s = clock() + budget_s
         self._done, self._steps = 0, steps
+
+    @property
+    def rows(self) -> tuple[Measurement, ...]:
+        """What was measured, in the order it was."""
+        return tuple(
+            Measurement(cell.geometry, cell.choice, *resolved(kept.samples), kept.samples.samples_s)
+            for cell, kept in self._kept.items()
+        )
 
     def measure_peers(self, geometries: Sequence[Geometry]) -> None:
         """Time the dense layers in ONNX Runtime alone."""
@@ -53,11 +81,20 @@ class Sweep:
     def measure_in_time(self, cells: Sequence[Cell]) -> None:
         """Time cells until the budget is used; the rest is left out, and told so."""
         for index, cell in enumerate(cells):
-            if self._clock() >= self._deadline_s:
+            if self._is_late():
                 left = len(cells) - index
                 self._tell(f"the budget is used: {left} sparsities in between are left out", left)
                 return
             self._measure(cell)
+
+    def measure_slow_again(self) -> None:
+        """While there is time, measure again what was measured on a slow machine."""
+        for _ in range(RETRIES):
+            for cell in [cell for cell, kept in self._kept.items() if self._was_slow(kept)]:
+                if self._is_late():
+                    return
+                self._kept[cell] = self._better((self._kept[cell], self._attempt(cell)))
+                self._tell(f"the machine was slow, again: {cell}", 0)
 
     def repeat_error(self) -> float | None:
         """Measure some rows again; the median of how far they moved, as a fraction.
@@ -65,35 +102,50 @@ class Sweep:
         Returns:
             None when nothing was measured.
         """
-        cells = list(self.rows)
+        cells = list(self._kept)
         if not cells:
             return None
         picked = np.unique(np.linspace(0, len(cells) - 1, CHECKED_AGAIN).round().astype(int))
         self._done = self._steps - len(picked)  # the last steps; a cut sweep has fewer rows
         moved = []
-        for index in picked:
-            cell = cells[index]
-            again, _ = resolved(self._calmest(cell))
-            moved.append(abs(again / self.rows[cell].latency_s - 1.0))
+        for cell in (cells[index] for index in picked):
+            (again, _), (first, _) = (
+                resolved(attempt.samples)
+                for attempt in (self._best(cell, in_time=False), self._kept[cell])
+            )
+            moved.append(abs(again / first - 1.0))
             self._tell(f"again: {cell}")
         return float(np.median(moved))
 
     def _measure(self, cell: Cell) -> None:
-        samples = self._calmest(cell)
-        latency_s, spread = resolved(samples)
-        self.rows[cell] = Measurement(
-            cell.geometry, cell.choice, latency_s, spread, samples.samples_s
-        )
+        self._kept[cell] = self._best(cell)
         self._tell(str(cell))
 
-    def _calmest(self, cell: Cell) -> Samples:
-        calmest = self._timer.ours(cell.geometry, cell.choice)
+    def _best(self, cell: Cell, *, in_time: bool = True) -> _Attempt:
+        """The best of a few attempts; of the first when ``in_time`` and the budget is used."""
+        best = self._attempt(cell)
         for _ in range(RETRIES):
-            if resolved(calmest)[1] <= NOISY or self._clock() >= self._deadline_s:
+            good = best.spread <= NOISY and not self._was_slow(best)
+            if good or (in_time and self._is_late()):
                 break
-            again = self._timer.ours(cell.geometry, cell.choice)
-            calmest = min(calmest, again, key=lambda samples: resolved(samples)[1])
-        return calmest
+            best = self._better((best, self._attempt(cell)))
+        return best
+
+    def _attempt(self, cell: Cell) -> _Attempt:
+        before = self._yardstick()
+        samples = self._timer.ours(cell.geometry, cell.choice)
+        after = self._yardstick()
+        self._best_s = min(self._best_s, before, after)
+        return _Attempt(samples, max(before, after))
+
+    def _better(self, attempts: Iterable[_Attempt]) -> _Attempt:
+        return min(attempts, key=lambda attempt: (self._was_slow(attempt), attempt.spread))
+
+    def _was_slow(self, attempt: _Attempt) -> bool:
+        return attempt.yardstick_s > SLOW * self._best_s
+
+    def _is_late(self) -> bool:
+        return self._clock() >= self._deadline_s
 
     def _tell(self, note: str, steps: int = 1) -> None:
         self._done += steps

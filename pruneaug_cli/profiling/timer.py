@@ -24,10 +24,12 @@ from pruneaug_cli.runtime import (
     example_arrays,
     open_session,
     time_alternating,
+    time_batch,
 )
 
 REPEATS = 15
 SAMPLE_S = 3e-4
+_YARDSTICK = ConvGeometry(64, 64, (3, 3), (16, 16), padding=(1, 1))
 _FEWEST, _MOST = 2, 32  # bounds of m
 # What a session and the load or store of a number cost, in products of the kernels: 5 µs and
 # 0.4 ns where a product takes 0.01 ns. Only m depends on them.
@@ -46,6 +48,10 @@ class LayerTimer(Protocol):
 
     def peer(self, geometry: Geometry) -> Samples:
         """The dense layer in ONNX Runtime alone."""
+        ...
+
+    def yardstick(self) -> Callable[[], float]:
+        """A fixed piece of work, timed at every call: seconds that tell how fast the machine is."""
         ...
 
 
@@ -85,6 +91,13 @@ class SessionTimer:
             added_copies(geometry, DENSE),
             None,
         )
+
+    def yardstick(self) -> Callable[[], float]:
+        """One dense convolution, about 0.1 ms; the median of a few runs."""
+        matrix = layer_matrix(_YARDSTICK, DENSE, seed=self.seed)
+        call = self._call(layer_model(_YARDSTICK, matrix, copies=1), self.library)
+        clock = self.clock or clock_for(self.threads)
+        return lambda: float(np.median([time_batch(call, 1, clock) for _ in range(5)]))
 
     def _by_difference(
         self, model: Callable[[int], bytes], added: int, library: Path | None

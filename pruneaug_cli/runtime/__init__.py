@@ -1,7 +1,14 @@
 """Exported models run: sessions, timing side by side, verification, evaluation of a file."""
 
 from pruneaug_cli.runtime.bench import BenchResult, ModelTiming, bench_models, example_arrays
-from pruneaug_cli.runtime.clock import Clock, Samples, clock_for, time_alternating, time_call
+from pruneaug_cli.runtime.clock import (
+    Clock,
+    Samples,
+    clock_for,
+    time_alternating,
+    time_batch,
+    time_call,
+)
 from pruneaug_cli.runtime.module import OnnxModule
 from pruneaug_cli.runtime.session import Port, Session, open_session
 from pruneaug_cli.runtime.verify import Verification, verify_export
@@ -20,6 +27,7 @@ __all__ = [
     "example_arrays",
     "open_session",
     "time_alternating",
+    "time_batch",
     "time_call",
     "verify_export",
 ]
