@@ -20,7 +20,7 @@ def host_facts() -> dict[str, str]:
         "cores": str(usable_cores()),
         "caches": _caches(_CPU0 / "cache"),
         "governor": _read(_CPU0 / "cpufreq" / "scaling_governor"),
-        "os": f"{platform.system()} {platform.release()}",
+        "os": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
         "onnxruntime": version("onnxruntime"),
         "torch": version("torch"),

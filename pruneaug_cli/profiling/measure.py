@@ -166,8 +166,8 @@ def _run(
     fresh = len(essential) + len(refining)
     steps = len(peers) + fresh + min(CHECKED_AGAIN, fresh)
     sweep = Sweep(timer, steps=steps, progress=progress, clock=clock, budget_s=budget_s)
-    sweep.measure_peers(peers)
     sweep.measure_all(essential)
+    sweep.measure_peers(peers)
     sweep.measure_in_time(refining)
     sweep.measure_slow_again()
     return sweep

@@ -10,8 +10,9 @@ At the end a few rows spread over the sweep are measured once more; the median o
 moved is the repeat error: the honest error bar of everything in the profile.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -31,7 +32,7 @@ SLOW = 1.10  # yardstick, relative to the best of the sweep, above which the mac
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """One timing of a cell, and how long the yardstick took around it."""
+    """One timing, and how long the yardstick took around it."""
 
     samples: Samples
     yardstick_s: float
@@ -68,9 +69,8 @@ class Sweep:
     def measure_peers(self, geometries: Sequence[Geometry]) -> None:
         """Time the dense layers in ONNX Runtime alone."""
         for geometry in geometries:
-            samples = self._timer.peer(geometry)
-            latency_s, spread = resolved(samples)
-            self.peers[geometry] = PeerMeasurement(geometry, latency_s, spread, samples.samples_s)
+            samples = self._best(partial(self._timer.peer, geometry)).samples
+            self.peers[geometry] = PeerMeasurement(geometry, *resolved(samples), samples.samples_s)
             self._tell(f"ONNX Runtime alone on {geometry}")
 
     def measure_all(self, cells: Sequence[Cell]) -> None:
@@ -93,7 +93,8 @@ class Sweep:
             for cell in [cell for cell, kept in self._kept.items() if self._was_slow(kept)]:
                 if self._is_late():
                     return
-                self._kept[cell] = self._better((self._kept[cell], self._attempt(cell)))
+                again = self._attempt(self._taking(cell))
+                self._kept[cell] = self._better((self._kept[cell], again))
                 self._tell(f"the machine was slow, again: {cell}", 0)
 
     def repeat_error(self) -> float | None:
@@ -111,29 +112,32 @@ class Sweep:
         for cell in (cells[index] for index in picked):
             (again, _), (first, _) = (
                 resolved(attempt.samples)
-                for attempt in (self._best(cell, in_time=False), self._kept[cell])
+                for attempt in (self._best(self._taking(cell), in_time=False), self._kept[cell])
             )
             moved.append(abs(again / first - 1.0))
             self._tell(f"again: {cell}")
         return float(np.median(moved))
 
     def _measure(self, cell: Cell) -> None:
-        self._kept[cell] = self._best(cell)
+        self._kept[cell] = self._best(self._taking(cell))
         self._tell(str(cell))
 
-    def _best(self, cell: Cell, *, in_time: bool = True) -> _Attempt:
-        """The best of a few attempts; of the first when ``in_time`` and the budget is used."""
-        best = self._attempt(cell)
+    def _taking(self, cell: Cell) -> Callable[[], Samples]:
+        return partial(self._timer.ours, cell.geometry, cell.choice)
+
+    def _best(self, take: Callable[[], Samples], *, in_time: bool = True) -> _Attempt:
+        """The best of a few attempts; the first when ``in_time`` and the budget is used."""
+        best = self._attempt(take)
         for _ in range(RETRIES):
             good = best.spread <= NOISY and not self._was_slow(best)
             if good or (in_time and self._is_late()):
                 break
-            best = self._better((best, self._attempt(cell)))
+            best = self._better((best, self._attempt(take)))
         return best
 
-    def _attempt(self, cell: Cell) -> _Attempt:
+    def _attempt(self, take: Callable[[], Samples]) -> _Attempt:
         before = self._yardstick()
-        samples = self._timer.ours(cell.geometry, cell.choice)
+        samples = take()
         after = self._yardstick()
         self._best_s = min(self._best_s, before, after)
         return _Attempt(samples, max(before, after))
