@@ -37,13 +37,38 @@ void pa_planes_store(const pa_planes *from, float *contiguous) {
             copy_row(row_of(from, c, y), contiguous, length);
 }
 
+/* Lanes 0, 2, 4 ... of a vector, then lanes 1, 3, 5 ... of the vector one float further on than
+ * the next: together every second float, and nothing read beyond the last. */
+#if PA_LANES == 16
+#define PA_EVERY_SECOND 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31
+#elif PA_LANES == 8
+#define PA_EVERY_SECOND 0, 2, 4, 6, 9, 11, 13, 15
+#else
+#define PA_EVERY_SECOND 0, 2, 5, 7
+#endif
+
+typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
+
+static void take_second(const float *restrict from, float *restrict to, int32_t count) {
+    int32_t x = 0;
+    for (; x + PA_LANES <= count; x += PA_LANES) {
+        pa_vec low = pa_load(from + 2 * x), high = pa_load(from + 2 * x + PA_LANES - 1);
+        pa_store(to + x, __builtin_shufflevector(low, high, PA_EVERY_SECOND));
+    }
+    for (; x + 4 <= count; x += 4) {
+        four low = *(const four *)(from + 2 * x), high = *(const four *)(from + 2 * x + 3);
+        *(four *)(to + x) = __builtin_shufflevector(low, high, 0, 2, 5, 7);
+    }
+    for (; x < count; x++) to[x] = from[2 * x];
+}
+
 /* to[0 .. count) = from[0], from[stride], ... */
 static void take_every(const float *restrict from, int32_t stride, float *restrict to,
                        int32_t count) {
     if (stride == 1)
         copy_row(from, to, count);
     else if (stride == 2)
-        for (int32_t x = 0; x < count; x++) to[x] = from[2 * x];
+        take_second(from, to, count);
     else
         for (int32_t x = 0; x < count; x++) to[x] = from[(int64_t)stride * x];
 }
@@ -54,20 +79,29 @@ static int32_t phase_size(int32_t size, int32_t phase, int32_t stride, int32_t m
     return count < most ? count : most;
 }
 
+/* One phase of one plane. */
+static void split_plane(const pa_split *split, const float *from, int32_t pitch,
+                        const int32_t filled[2], float *to, int32_t to_pitch) {
+    int64_t step = (int64_t)split->stride[0] * pitch;
+    for (int32_t y = 0; y < split->data[0]; y++, from += step, to += to_pitch) {
+        int32_t count = y < filled[0] ? filled[1] : 0;
+        if (count) take_every(from, split->stride[1], to, count);
+        for (int32_t x = count; x < split->data[1]; x++) to[x] = 0.0f;
+    }
+}
+
 void pa_planes_split(const pa_split *split, const pa_planes *from, float *to, int64_t to_stride,
                      int32_t to_pitch) {
-    const int32_t *data = split->data, *stride = split->stride;
     for (int32_t p = 0; p < split->phases; p++) {
         int32_t row = split->phase[p][0], col = split->phase[p][1];
-        int32_t height = phase_size(from->height, row, stride[0], data[0]);
-        int32_t width = phase_size(from->width, col, stride[1], data[1]);
+        int32_t filled[2] = {
+            phase_size(from->height, row, split->stride[0], split->data[0]),
+            phase_size(from->width, col, split->stride[1], split->data[1]),
+        };
+        int64_t start = filled[0] && filled[1] ? (int64_t)row * from->pitch + col : 0;
         for (int32_t c = 0; c < from->channels; c++, to += to_stride)
-            for (int32_t y = 0; y < data[0]; y++) {
-                float *line = to + (int64_t)y * to_pitch;
-                int32_t filled = y < height ? width : 0;
-                if (filled) take_every(row_of(from, c, y * stride[0] + row) + col, stride[1], line, filled);
-                memset(line + filled, 0, (size_t)(data[1] - filled) * sizeof(float));
-            }
+            split_plane(split, from->data + c * from->stride + start, from->pitch, filled, to,
+                        to_pitch);
     }
 }
 
