@@ -156,16 +156,20 @@ static int pack_channels(pa_linear *linear, const pa_weight *weight) {
     return failed;
 }
 
-/* Whether samples in the lanes beat outputs in the lanes, given enough samples. Per entry and
- * sample the first takes about height / (2 lanes) cycles, and the transposes 0.5 cycles per input
- * and output; the second is bound by its broadcasts, one load of two per cycle and sample, however
- * few lanes of outputs it fills. */
-static int channels_win(const pa_linear *linear, int32_t height) {
-    double entries = (double)linear->tokens.entries;
-    double token_cycles = entries * 0.55;
-    double channel_cycles = entries * (height < 3 ? 0.75 : 0.25 * height) * 2 / PA_LANES +
-                            0.5 * ((double)linear->rows + linear->cols);
-    return channel_cycles < token_cycles;
+/* From how many samples on the channel-major kernel is better; 0: never. Cycles per sample, of
+ * AVX-512 (the ratios hold elsewhere); transposing costs about one per input and output.
+ *
+ * Low strips: the token-major kernel is bound by its broadcasts, two a cycle, however few lanes of
+ * outputs they fill. High strips: it streams 4 bytes of weights per multiply-add of a tile, the
+ * other keeps them near: measured 0.7 against 0.9 of dense ONNX Runtime at 768 x 768 x 128 without
+ * zeros, equal at 75% sparsity; hence 150 weights per input and output. */
+static int32_t channels_from(const pa_linear *linear, int32_t height) {
+    double entries = (double)linear->tokens.entries, weights = (double)linear->tokens.floats;
+    double transposes = (double)linear->rows + linear->cols;
+    if (height >= PA_LANES) return weights > 150.0 * transposes ? 3 * PA_LANES : 0;
+    double token = 0.55 * entries;
+    double channel = entries * (height < 3 ? 0.75 : 0.25 * height) * 2 / PA_LANES + transposes;
+    return channel < token ? PA_LANES : 0;
 }
 
 int pa_linear_make(pa_linear *linear, const pa_weight *weight, const float *bias) {
@@ -175,9 +179,8 @@ int pa_linear_make(pa_linear *linear, const pa_weight *weight, const float *bias
     if (!linear->bias) return -1;
     if (bias) memcpy(linear->bias, bias, rows * sizeof(float));
     if (pack_tokens(linear, weight)) return -1;
-    int32_t height = shared_rows(weight);
-    if (height >= PA_LANES || !channels_win(linear, height)) return 0;
-    return pack_channels(linear, weight);
+    linear->channels_from = channels_from(linear, shared_rows(weight));
+    return linear->channels_from ? pack_channels(linear, weight) : 0;
 }
 
 void pa_linear_free(pa_linear *linear) {
@@ -248,7 +251,7 @@ static int run_channels(const pa_linear *linear, const pa_rows *rows, const pa_p
 }
 
 int pa_linear_run(const pa_linear *linear, const pa_rows *rows, const pa_parallel *parallel) {
-    if (linear->channels.count && rows->samples >= PA_LANES)
+    if (linear->channels.count && rows->samples >= linear->channels_from)
         return run_channels(linear, rows, parallel);
     token_work work = {linear, rows};
     pa_run_strips(parallel, &linear->tokens, rows->samples, run_tokens, &work);

@@ -11,6 +11,7 @@ typedef struct {
     int32_t rows, cols;
     pa_strips tokens;   /* for the token-major kernel: a vector is a strip's outputs */
     pa_strips channels; /* for the channel-major one: a vector is samples; empty: never better */
+    int32_t channels_from; /* samples from which that one is better */
     float *bias;
 } pa_linear;
 
