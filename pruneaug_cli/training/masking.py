@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pruneaug_cli.core import BlockGrid, BlockMask, keep_best
-from pruneaug_cli.criteria.criterion import root_mean_square
+from pruneaug_cli.criteria import root_mean_square
 from pruneaug_cli.errors import PlanError
 from pruneaug_cli.layers import module_of
 

@@ -45,13 +45,13 @@ class FinetuneSettings:
     reweights: int = 4
     epsilon: float = 1e-3
     optimizer: str = "sgd"
-    lr: float = 0.02
+    lr: float = 0.05
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 1e-4
     warmup: float = 0.05
     clip_norm: float | None = 5.0
-    distillation: float = 0.5
+    distillation: float = 0.9
     temperature: float = 4.0
     label_smoothing: float = 0.0
     evaluate_every: int = 1
