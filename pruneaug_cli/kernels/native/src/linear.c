@@ -18,7 +18,9 @@
 enum {
     AHEAD = 1024,      /* floats: how far ahead of use weights are fetched */
     MOST_SAMPLES = 8,  /* of a tile: more break the addressing of their inputs */
-    PANEL = 96,        /* samples of a channel-major panel: six vectors, as many as a tile is wide */
+    WIDE_PANEL = 96,   /* samples of a channel-major panel: six vectors, the widest tile */
+    NARROW_PANEL = 48, /* three: when the inputs of a wide one would not fit the second cache */
+    WIDE_COLS = 1024,
 };
 
 /* The last rows of a matrix whose strip pads. */
@@ -145,11 +147,11 @@ static int pack_tokens(pa_linear *linear, const pa_weight *weight) {
 }
 
 static int pack_channels(pa_linear *linear, const pa_weight *weight) {
-    if (weight->cols > INT32_MAX / PANEL) return 0;
+    linear->panel = weight->cols <= WIDE_COLS ? WIDE_PANEL : NARROW_PANEL;
     size_t cols = (size_t)weight->cols;
     int32_t *offset = malloc(cols * sizeof *offset);
     int failed = !offset;
-    for (size_t k = 0; k < cols && !failed; k++) offset[k] = (int32_t)k * PANEL;
+    for (size_t k = 0; k < cols && !failed; k++) offset[k] = (int32_t)k * linear->panel;
     if (!failed)
         failed = pa_pack(weight, pa_product_height, (pa_columns){offset, NULL, 1}, &linear->channels);
     free(offset);
@@ -221,32 +223,33 @@ static void run_tokens(const void *context, int32_t first, int32_t last) {
     }
 }
 
-/* Panels of PANEL samples: transposed, multiplied like planes, transposed back. */
+/* Panels of samples: transposed, multiplied like planes, transposed back. */
 static int run_channels(const pa_linear *linear, const pa_rows *rows, const pa_parallel *parallel) {
     size_t cols = (size_t)linear->cols, outputs = (size_t)linear->rows;
-    float *panel = aligned_alloc(64, (cols + outputs) * PANEL * sizeof(float) + 64);
-    if (!panel) return -1;
-    float *sums = panel + cols * PANEL;
-    for (int64_t s = 0; s < rows->samples; s += PANEL) {
-        int64_t left = rows->samples - s, samples = left < PANEL ? left : PANEL;
+    int32_t panel = linear->panel; /* a multiple of a cache line's 16 floats */
+    float *inputs = aligned_alloc(64, (cols + outputs) * (size_t)panel * sizeof(float));
+    if (!inputs) return -1;
+    float *sums = inputs + cols * (size_t)panel;
+    for (int64_t s = 0; s < rows->samples; s += panel) {
+        int64_t left = rows->samples - s, samples = left < panel ? left : panel;
         int32_t vectors = (int32_t)((samples + PA_LANES - 1) / PA_LANES);
         pa_product product = {
             .strips = &linear->channels,
             .bias = linear->bias,
-            .x = panel,
+            .x = inputs,
             .y = sums,
-            .y_stride = PANEL,
+            .y_stride = panel,
             .planes = linear->cols,
             .vectors = vectors,
         };
         int64_t place = s * linear->rows;
-        pa_to_panel(rows->x + s * linear->cols, linear->cols, samples, vectors * PA_LANES, panel,
-                    PANEL);
+        pa_to_panel(rows->x + s * linear->cols, linear->cols, samples, vectors * PA_LANES, inputs,
+                    panel);
         pa_run_strips(parallel, &linear->channels, samples, pa_product_run, &product);
-        pa_from_panel(sums, PANEL, linear->rows, samples,
+        pa_from_panel(sums, panel, linear->rows, samples,
                       rows->residual ? rows->residual + place : NULL, rows->relu, rows->y + place);
     }
-    free(panel);
+    free(inputs);
     return 0;
 }
 

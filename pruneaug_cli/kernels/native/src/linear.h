@@ -12,6 +12,7 @@ typedef struct {
     pa_strips tokens;   /* for the token-major kernel: a vector is a strip's outputs */
     pa_strips channels; /* for the channel-major one: a vector is samples; empty: never better */
     int32_t channels_from; /* samples from which that one is better */
+    int32_t panel;         /* samples it takes at a time */
     float *bias;
 } pa_linear;
 
