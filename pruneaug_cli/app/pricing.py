@@ -49,6 +49,11 @@ class Pricing:
             return self.network.dense_latency_s / goal.target_speedup
         return goal.target_latency_s
 
+    def planned_latency_s(self, recipe: Recipe) -> float | None:
+        """What the search plans for: the target, less the margin for the error of predictions."""
+        target = self.target_latency_s(recipe)
+        return None if target is None else target * (1.0 - recipe.search.margin)
+
     def options(
         self, harm: Callable[[str, LayerChoice], float] = lambda *_: 0.0
     ) -> dict[str, tuple[Option, ...]]:

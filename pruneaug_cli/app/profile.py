@@ -52,13 +52,13 @@ def measure(
         sparsities=request.sparsities or DEFAULT_SPARSITIES,
         budget_s=request.budget_s,
         seed=request.seed,
-        existing=_existing(path, request),
+        existing=existing_profile(path, request),
         progress=progress,
     )
 
 
-def _existing(path: Path, request: ProfileRequest) -> Profile | None:
-    """The profile to complete; one of another machine or of other kernels is measured anew."""
+def existing_profile(path: Path, request: ProfileRequest) -> Profile | None:
+    """The profile at ``path``, if it is of this machine and of these kernels; else None."""
     if not path.exists():
         return None
     profile = read_profile(path)

@@ -101,6 +101,9 @@ class SearchSettings(Section):
     recovery: NonNegative = Field(
         default=0.05, description="how much of the metric fine-tuning is trusted to win back"
     )
+    margin: BelowOne = Field(
+        default=0.05, description="by which part predictions must undercut a latency target"
+    )
     blocks: Blocks | None = Field(default=None, description="null: all blocks of the profile")
     sparsities: Sparsities | None = Field(
         default=None, description="null: all sparsities of the profile"

@@ -7,7 +7,7 @@ from pruneaug_cli.app.calibration import calibrate
 from pruneaug_cli.app.export import export_run
 from pruneaug_cli.app.finetune import finetune_run
 from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
-from pruneaug_cli.app.profile import measure
+from pruneaug_cli.app.profile import existing_profile, measure
 from pruneaug_cli.app.recipe import Recipe
 from pruneaug_cli.app.recipe_reader import read_recipe
 from pruneaug_cli.app.report import write_report
@@ -63,11 +63,13 @@ def _profiled(
         sparsities=settings.sparsities,
         seed=recipe.seed,
     )
+    digest = prepared.network_digest()
+    known = existing_profile(path, request)
+    if known is not None and known.network(digest) is not None:
+        return recipe.model_copy(update={"platform": str(path)})
     geometries = list(dict.fromkeys(layer.geometry for layer in prepared.layers))
     profile = measure(request, geometries, path, progress)
-    if profile.network(prepared.network_digest()) is None:
-        profile = profile.with_network(calibrate(prepared, profile, progress))
-    write_profile(profile, path)
+    write_profile(profile.with_network(calibrate(prepared, profile, progress)), path)
     run.update_result({}, step="profile", seconds=time.monotonic() - started)
     return recipe.model_copy(update={"platform": str(path)})
 

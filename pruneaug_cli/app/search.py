@@ -83,10 +83,10 @@ def search_run(
 
 def look_ahead(prepared: PreparedModel, recipe: Recipe, pricing: Pricing) -> PreflightResult:
     """What a search could reach, from prices alone."""
-    target = pricing.target_latency_s(recipe)
+    planned = pricing.planned_latency_s(recipe)
     problem = SearchProblem(
         pricing.options(), pricing.network.rest_s, 0.0,
-        max_drop=recipe.goal.max_drop if target is None else None, target_latency_s=target,
+        max_drop=recipe.goal.max_drop if planned is None else None, target_latency_s=planned,
     )  # fmt: skip
     known = preflight(problem)
     baseline = pricing.network.dense_latency_s
@@ -102,15 +102,15 @@ def look_ahead(prepared: PreparedModel, recipe: Recipe, pricing: Pricing) -> Pre
         max_speedup=baseline / known.fastest_s,
         space_before=pricing.candidates.log10_before,
         space_after=pricing.candidates.log10_after,
-        target_latency_s=target,
-        satisfiable=None if target is None else known.satisfiable,
+        target_latency_s=pricing.target_latency_s(recipe),
+        satisfiable=None if planned is None else known.satisfiable,
     )
 
 
 def _problem(
     recipe: Recipe, prepared: PreparedModel, pricing: Pricing, database: LayerDatabase
 ) -> SearchProblem:
-    target = pricing.target_latency_s(recipe)
+    target = pricing.planned_latency_s(recipe)
     recovers = recipe.finetune.epochs > 0
     drop = recipe.goal.max_drop
     if drop is not None and recovers:
