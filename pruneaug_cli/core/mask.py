@@ -46,7 +46,7 @@ class BlockMask:
         return np.where(self.elements(), weight, np.zeros((), weight.dtype))
 
     def pack_bits(self) -> npt.NDArray[np.uint8]:
-        """One bit per block, row-major, the first in the highest bit: ``ceil(grid.size / 8)`` bytes.
+        """One bit per block, row-major, the first in the highest bit: ceil(grid.size / 8) bytes.
 
         The last byte is padded with zeros.
         """

@@ -20,8 +20,15 @@ def test_modules_and_functions_stay_short(path: Path) -> None:
     assert len(text.splitlines()) <= 400
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno is not None
-            assert node.end_lineno - node.lineno < 60, node.name
+            assert _lines_of_code(node) < 50, node.name
+
+
+def _lines_of_code(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function, its docstring not counted."""
+    first = function.body[0]
+    documented = ast.get_docstring(function, clean=False) is not None
+    text = first.end_lineno - first.lineno + 1 if documented and first.end_lineno else 0
+    return (function.end_lineno or function.lineno) - function.lineno + 1 - text
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.name)
