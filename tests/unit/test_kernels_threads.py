@@ -1,0 +1,91 @@
+"""A region may be shared between threads, and a layer spread over them: same bits either way."""
+
+import ctypes
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, MatrixShape
+from pruneaug_cli.kernels.encoding import encode
+from pruneaug_cli.kernels.native import NativeBackend
+from pruneaug_cli.kernels.native.library import _pointers
+from pruneaug_cli.kernels.program import (
+    Conv,
+    Epilogue,
+    Flatten,
+    Linear,
+    MaxPool,
+    Planes,
+    RegionProgram,
+    Weight,
+)  # fmt: skip
+
+TASK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t)
+RUN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+
+
+class Parallel(ctypes.Structure):
+    """``pa_parallel`` of region.h."""
+
+    _fields_ = (("state", ctypes.c_void_p), ("run", RUN))
+
+
+@pytest.fixture
+def region():
+    backend = NativeBackend()
+    if reason := backend.why_unavailable():
+        pytest.skip(reason)
+    rng = np.random.default_rng(3)
+
+    def weight(rows: int, cols: int) -> Weight:
+        grid = BlockGrid(MatrixShape(rows, cols), BlockShape(8, 1))
+        mask = BlockMask(grid, rng.random(grid.shape) < 0.5)
+        return Weight("w", BsrMatrix.pack(rng.standard_normal((rows, cols)), mask))
+
+    program = RegionProgram(
+        (Planes(32, 32, 32),),
+        (
+            Conv(0, 0, (3, 3), pads=(1, 1, 1, 1)),
+            Conv(1, 0, (3, 3), pads=(1, 1, 1, 1), epilogue=Epilogue(None, 0, "relu")),
+            MaxPool(2, (8, 8), (8, 8)), Flatten(3), Linear(4, 1),
+        ),
+        (2, 5), (weight(32, 288), weight(512, 512)), (),
+    )  # fmt: skip
+    with backend.library.open_region(encode(program)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def x():
+    return np.random.default_rng(4).standard_normal((3, 32, 32, 32)).astype(np.float32)
+
+
+def test_threads_that_share_a_region_do_not_disturb_each_other(region, x):
+    expected = region.run([x])
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: region.run([x]), range(12)):
+            for a, b in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_a_layer_spread_over_threads_gives_the_same_bits(region, x):
+    expected = region.run([x])
+    counts = []
+    with ThreadPoolExecutor(3) as pool:
+
+        @RUN
+        def run(_state, task, context, count):
+            counts.append(count)
+            list(pool.map(lambda index: TASK(task)(context, index), range(count)))
+
+        outputs = [np.empty_like(array) for array in expected]
+        error = ctypes.create_string_buffer(64)
+        failed = region._functions.pa_region_run(
+            region._handle, 3, _pointers([x]), _pointers(outputs),
+            ctypes.byref(Parallel(None, run)), error, 64,
+        )  # fmt: skip
+    assert not failed, error.value
+    assert max(counts) > 1, "the layer is large enough to share"
+    for a, b in zip(outputs, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
