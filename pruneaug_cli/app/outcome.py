@@ -34,6 +34,7 @@ def result_of_search(
         "dense": {"metric": problem.dense_metric, "latency_s": pricing.network.dense_latency_s},
         "sparse": {"metric": found.best.metric},
         "predicted_latency_s": found.best.predicted_latency_s,
+        "predicted_speedup": pricing.network.dense_latency_s / found.best.predicted_latency_s,
         "predicted_dense_latency_s": problem.latency_s(Plan.dense(problem.layers)),
         "plan": plan.to_json(),
         "layers": [

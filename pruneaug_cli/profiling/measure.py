@@ -1,5 +1,6 @@
 """Measuring a platform: every layer geometry under every choice, into a profile."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -77,6 +78,7 @@ def profile_platform(
     return replace(
         before,
         name=name,
+        settings={**before.settings, "yardstick_s": sweep.yardstick_s},
         repeat_error=max(sweep.repeat_error() or 0.0, before.repeat_error),
         measurements=(*before.measurements, *sweep.rows),
         peers=(*before.peers, *sweep.peers.values()),
@@ -165,7 +167,14 @@ def _run(
     peers = [geometry for geometry in geometries if geometry not in known]
     fresh = len(essential) + len(refining)
     steps = len(peers) + fresh + min(CHECKED_AGAIN, fresh)
-    sweep = Sweep(timer, steps=steps, progress=progress, clock=clock, budget_s=budget_s)
+    sweep = Sweep(
+        timer,
+        steps=steps,
+        progress=progress,
+        clock=clock,
+        budget_s=budget_s,
+        yardstick_s=float(before.settings.get("yardstick_s", math.inf)),
+    )
     sweep.measure_all(essential)
     sweep.measure_peers(peers)
     sweep.measure_in_time(refining)

@@ -4,12 +4,14 @@ Cells a profile is not complete without are always measured (:mod:`.cells`), the
 is time. While there is time, a row is measured again when its samples spread too far, or when the
 machine was slow: before and after each row a fixed piece of work, the yardstick, is timed; where it
 takes clearly longer than it ever did in this sweep, the core was shared or throttled. Of several
-attempts one on a fast machine is kept, and of those the calmest.
+attempts one on a fast machine is kept, and of those the calmest; where the machine was never fast,
+the row is scaled by the yardstick.
 
 At the end a few rows spread over the sweep are measured once more; the median of how far they
 moved is the repeat error: the honest error bar of everything in the profile.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -46,30 +48,43 @@ class Sweep:
     """The rows measured so far, and the progress told about them."""
 
     def __init__(
-        self, timer: LayerTimer, *, steps: int, progress: Progress, clock: Clock, budget_s: float
+        self,
+        timer: LayerTimer,
+        *,
+        steps: int,
+        progress: Progress,
+        clock: Clock,
+        budget_s: float,
+        yardstick_s: float = math.inf,
     ) -> None:
         self.peers: dict[Geometry, PeerMeasurement] = {}
         self._kept: dict[Cell, _Attempt] = {}
         self._timer = timer
         self._yardstick = timer.yardstick()
-        self._best_s = self._yardstick()
+        self._best_s = min(yardstick_s, self._yardstick())
         self._progress = progress
         self._clock = clock
         self._deadline_s = clock() + budget_s
         self._done, self._steps = 0, steps
 
     @property
+    def yardstick_s(self) -> float:
+        """The yardstick at its best: the speed of the machine that the rows are given for."""
+        return self._best_s
+
+    @property
     def rows(self) -> tuple[Measurement, ...]:
         """What was measured, in the order it was."""
+        rows = ((cell, self._at_best(kept)) for cell, kept in self._kept.items())
         return tuple(
-            Measurement(cell.geometry, cell.choice, *resolved(kept.samples), kept.samples.samples_s)
-            for cell, kept in self._kept.items()
+            Measurement(cell.geometry, cell.choice, *resolved(samples), samples.samples_s)
+            for cell, samples in rows
         )
 
     def measure_peers(self, geometries: Sequence[Geometry]) -> None:
         """Time the dense layers in ONNX Runtime alone."""
         for geometry in geometries:
-            samples = self._best(partial(self._timer.peer, geometry)).samples
+            samples = self._at_best(self._best(partial(self._timer.peer, geometry)))
             self.peers[geometry] = PeerMeasurement(geometry, *resolved(samples), samples.samples_s)
             self._tell(f"ONNX Runtime alone on {geometry}")
 
@@ -111,7 +126,7 @@ class Sweep:
         moved = []
         for cell in (cells[index] for index in picked):
             (again, _), (first, _) = (
-                resolved(attempt.samples)
+                resolved(self._at_best(attempt))
                 for attempt in (self._best(self._taking(cell), in_time=False), self._kept[cell])
             )
             moved.append(abs(again / first - 1.0))
@@ -147,6 +162,13 @@ class Sweep:
 
     def _was_slow(self, attempt: _Attempt) -> bool:
         return attempt.yardstick_s > SLOW * self._best_s
+
+    def _at_best(self, attempt: _Attempt) -> Samples:
+        """The samples; those of a slow machine as they would be on the machine at its best."""
+        if not self._was_slow(attempt):
+            return attempt.samples
+        scale = self._best_s / attempt.yardstick_s
+        return Samples(tuple(sample * scale for sample in attempt.samples.samples_s))
 
     def _is_late(self) -> bool:
         return self._clock() >= self._deadline_s

@@ -158,7 +158,14 @@ def _prediction_note(document: Document) -> str:
     if share is None:
         return ""
     side = "below" if share < 1.0 else "above"
-    return f"Predicted latency: {abs(share - 1.0):.1%} {side} the measured one."
+    note = f"Predicted latency: {abs(share - 1.0):.1%} {side} the measured one"
+    speedup = number(document.get("predicted_speedup"))
+    measured = number(document.get("speedup"))
+    if speedup is None or measured is None:
+        return f"{note}."
+    return (
+        f"{note}; speed-up: predicted {show('times', speedup)}, measured {show('times', measured)}."
+    )
 
 
 def _search_note(document: Document) -> str:
