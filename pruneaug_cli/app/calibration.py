@@ -7,6 +7,7 @@ explain is the rest. The dense ONNX file is timed beside it: it is what speed-up
 """
 
 import copy
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,21 +36,18 @@ from pruneaug_cli.platforms import (
 )
 from pruneaug_cli.profiling import SessionTimer
 from pruneaug_cli.progress import Progress, Step
-from pruneaug_cli.runtime import BenchResult, bench_models
 
 SPARSITIES = (0.6, 0.8, 0.9)
 """Uniform plans measured: the range in which searched plans lie."""
 
-_SECONDS = 1.5  # of timing per attempt
-_ATTEMPTS = 3
-_SLOW = 1.1  # the yardstick's factor above which a measurement is tried again
+_REPEATS = 101  # samples per plan
 
 
 def calibrate(prepared: PreparedModel, profile: Profile, progress: Progress) -> NetworkMeasurement:
     """Measure the rest of a network on this machine.
 
-    The machine may run slower now than when the layers were profiled. A fixed piece of work, the
-    profile's yardstick, is timed around each measurement and tells by how much.
+    The machine may run slower now than when the layers were profiled: times are given for the
+    speed that the profile's yardstick showed then (``runtime/pace.py``).
 
     Args:
         prepared: the network; its weights do not matter, and stay as they are.
@@ -60,7 +58,7 @@ def calibrate(prepared: PreparedModel, profile: Profile, progress: Progress) -> 
     library = BACKENDS.create(profile.platform.backend).operator_library()
     plans = [_uniform_plan(prepared, table, sparsity) for sparsity in SPARSITIES]
     with tempfile.TemporaryDirectory(prefix="pruneaug-") as folder:
-        bench = _Bench(prepared, Path(folder), library, profile)
+        bench = _Bench(prepared, Path(folder), library, _timer(profile, library))
         timed = []
         for index, plan in enumerate(plans):
             timed.append(bench.time(plan, seed=index))
@@ -107,13 +105,10 @@ class _Bench:
     prepared: PreparedModel
     folder: Path
     library: Path
-    profile: Profile
+    timer: SessionTimer
 
     def time(self, plan: Plan, *, seed: int) -> tuple[float, float]:
-        """Seconds of the network under the plan, and dense, on the machine at its profiled speed.
-
-        Of a few attempts the one on the fastest machine counts.
-        """
+        """Seconds of the network under the plan, and dense."""
         args, kwargs = self.prepared.task.call_inputs
         dense, sparse = self.folder / "dense.onnx", self.folder / "sparse.onnx"
         if not dense.exists():
@@ -124,26 +119,14 @@ class _Bench:
             masks=masks, layers=self.prepared.names, library=self.library,
             metadata={}, dense_regions=True,
         )  # fmt: skip
-        attempts: list[tuple[float, BenchResult]] = []
-        while (
-            len(attempts) < _ATTEMPTS
-            and min((slowness for slowness, _ in attempts), default=_SLOW) >= _SLOW
-        ):
-            attempts.append(self._attempt(sparse, dense))
-        slowness, result = min(attempts, key=lambda attempt: attempt[0])
-        fast, slow = result.models
-        return fast.latency_s / slowness, slow.latency_s / slowness
+        calls = [self.timer.call(sparse, self.library), self.timer.call(dense, None)]
+        ours, peer = self.timer.side_by_side(calls, repeats=_REPEATS)
+        return ours.median_s, peer.median_s
 
-    def _attempt(self, sparse: Path, dense: Path) -> tuple[float, BenchResult]:
-        """By which factor the machine was slower than profiled, and what was timed."""
-        threads = self.profile.platform.threads
-        yardstick = SessionTimer(self.library, threads).yardstick()
-        before = yardstick()
-        result = bench_models(
-            sparse, dense, threads=threads, library=self.library, seconds=_SECONDS
-        )
-        taken = 0.5 * (before + yardstick())
-        return taken / float(self.profile.settings.get("yardstick_s", taken)), result
+
+def _timer(profile: Profile, library: Path) -> SessionTimer:
+    best_s = float(profile.settings.get("yardstick_s", math.inf))
+    return SessionTimer(library, profile.platform.threads, yardstick_s=best_s)
 
 
 def _uniform_plan(prepared: PreparedModel, table: LatencyTable, sparsity: float) -> Plan:

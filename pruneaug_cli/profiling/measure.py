@@ -17,10 +17,10 @@ from pruneaug_cli.profiling.cells import (
     plan_cells,
 )
 from pruneaug_cli.profiling.host import host_facts
-from pruneaug_cli.profiling.sweep import CHECKED_AGAIN, NOISY, RETRIES, SLOW, Sweep
+from pruneaug_cli.profiling.sweep import CHECKED_AGAIN, NOISY, RETRIES, Sweep
 from pruneaug_cli.profiling.timer import REPEATS, SAMPLE_S, LayerTimer, SessionTimer
 from pruneaug_cli.progress import Progress, silent
-from pruneaug_cli.runtime import Clock
+from pruneaug_cli.runtime import SHARED, Clock
 
 _SAME_MACHINE = ("cpu", "cpu_id", "isa", "caches", "governor", "onnxruntime")
 
@@ -73,12 +73,14 @@ def profile_platform(
         serves=lambda geometry, block: backend.why_unsupported(geometry, block) is None,
     )
     if timer is None:
-        timer = SessionTimer(backend.operator_library(), threads, seed=seed)
+        best_s = float(before.settings.get("yardstick_s", math.inf))
+        library = backend.operator_library()
+        timer = SessionTimer(library, threads, seed=seed, yardstick_s=best_s)
     sweep = _run(timer, cells, before, progress=progress, clock=clock, budget_s=budget_s)
     return replace(
         before,
         name=name,
-        settings={**before.settings, "yardstick_s": sweep.yardstick_s},
+        settings={**before.settings, "yardstick_s": timer.yardstick_s},
         repeat_error=max(sweep.repeat_error() or 0.0, before.repeat_error),
         measurements=(*before.measurements, *sweep.rows),
         peers=(*before.peers, *sweep.peers.values()),
@@ -129,7 +131,7 @@ def _nothing_measured(backend: Backend, name: str, threads: int, seed: int) -> P
             "sample_s": SAMPLE_S,
             "noisy": NOISY,
             "retries": RETRIES,
-            "slow": SLOW,
+            "shared": SHARED,
             "checked_again": CHECKED_AGAIN,
             "clock": "processor time of the thread" if threads == 1 else "wall",
             "method": "difference of 1 and 1 + m copies of the layer in one session",
@@ -167,16 +169,8 @@ def _run(
     peers = [geometry for geometry in geometries if geometry not in known]
     fresh = len(essential) + len(refining)
     steps = len(peers) + fresh + min(CHECKED_AGAIN, fresh)
-    sweep = Sweep(
-        timer,
-        steps=steps,
-        progress=progress,
-        clock=clock,
-        budget_s=budget_s,
-        yardstick_s=float(before.settings.get("yardstick_s", math.inf)),
-    )
+    sweep = Sweep(timer, steps=steps, progress=progress, clock=clock, budget_s=budget_s)
     sweep.measure_all(essential)
     sweep.measure_peers(peers)
     sweep.measure_in_time(refining)
-    sweep.measure_slow_again()
     return sweep

@@ -1,19 +1,14 @@
 """Measuring cells within a budget, and finding out how well measurements repeat.
 
 Cells a profile is not complete without are always measured (:mod:`.cells`), the others while there
-is time. While there is time, a row is measured again when its samples spread too far, or when the
-machine was slow: before and after each row a fixed piece of work, the yardstick, is timed; where it
-takes clearly longer than it ever did in this sweep, the core was shared or throttled. Of several
-attempts one on a fast machine is kept, and of those the calmest; where the machine was never fast,
-the row is scaled by the yardstick.
+is time. While there is time, a row whose samples spread too far is measured again; of several
+attempts the calmest is kept.
 
 At the end a few rows spread over the sweep are measured once more; the median of how far they
 moved is the repeat error: the honest error bar of everything in the profile.
 """
 
-import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -29,19 +24,6 @@ STAGE = "profile"
 NOISY = 0.08  # spread above which a row is measured again
 RETRIES = 2
 CHECKED_AGAIN = 9  # rows measured a second time for the repeat error
-SLOW = 1.10  # yardstick, relative to the best of the sweep, above which the machine was slow
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """One timing, and how long the yardstick took around it."""
-
-    samples: Samples
-    yardstick_s: float
-
-    @property
-    def spread(self) -> float:
-        return resolved(self.samples)[1]
 
 
 class Sweep:
@@ -55,36 +37,27 @@ class Sweep:
         progress: Progress,
         clock: Clock,
         budget_s: float,
-        yardstick_s: float = math.inf,
     ) -> None:
         self.peers: dict[Geometry, PeerMeasurement] = {}
-        self._kept: dict[Cell, _Attempt] = {}
+        self._kept: dict[Cell, Samples] = {}
         self._timer = timer
-        self._yardstick = timer.yardstick()
-        self._best_s = min(yardstick_s, self._yardstick())
         self._progress = progress
         self._clock = clock
         self._deadline_s = clock() + budget_s
         self._done, self._steps = 0, steps
 
     @property
-    def yardstick_s(self) -> float:
-        """The yardstick at its best: the speed of the machine that the rows are given for."""
-        return self._best_s
-
-    @property
     def rows(self) -> tuple[Measurement, ...]:
         """What was measured, in the order it was."""
-        rows = ((cell, self._at_best(kept)) for cell, kept in self._kept.items())
         return tuple(
             Measurement(cell.geometry, cell.choice, *resolved(samples), samples.samples_s)
-            for cell, samples in rows
+            for cell, samples in self._kept.items()
         )
 
     def measure_peers(self, geometries: Sequence[Geometry]) -> None:
         """Time the dense layers in ONNX Runtime alone."""
         for geometry in geometries:
-            samples = self._at_best(self._best(partial(self._timer.peer, geometry)))
+            samples = self._best(partial(self._timer.peer, geometry))
             self.peers[geometry] = PeerMeasurement(geometry, *resolved(samples), samples.samples_s)
             self._tell(f"ONNX Runtime alone on {geometry}")
 
@@ -102,16 +75,6 @@ class Sweep:
                 return
             self._measure(cell)
 
-    def measure_slow_again(self) -> None:
-        """While there is time, measure again what was measured on a slow machine."""
-        for _ in range(RETRIES):
-            for cell in [cell for cell, kept in self._kept.items() if self._was_slow(kept)]:
-                if self._is_late():
-                    return
-                again = self._attempt(self._taking(cell))
-                self._kept[cell] = self._better((self._kept[cell], again))
-                self._tell(f"the machine was slow, again: {cell}", 0)
-
     def repeat_error(self) -> float | None:
         """Measure some rows again; the median of how far they moved, as a fraction.
 
@@ -126,8 +89,8 @@ class Sweep:
         moved = []
         for cell in (cells[index] for index in picked):
             (again, _), (first, _) = (
-                resolved(self._at_best(attempt))
-                for attempt in (self._best(self._taking(cell), in_time=False), self._kept[cell])
+                resolved(samples)
+                for samples in (self._best(self._taking(cell), in_time=False), self._kept[cell])
             )
             moved.append(abs(again / first - 1.0))
             self._tell(f"again: {cell}")
@@ -140,35 +103,14 @@ class Sweep:
     def _taking(self, cell: Cell) -> Callable[[], Samples]:
         return partial(self._timer.ours, cell.geometry, cell.choice)
 
-    def _best(self, take: Callable[[], Samples], *, in_time: bool = True) -> _Attempt:
-        """The best of a few attempts; the first when ``in_time`` and the budget is used."""
-        best = self._attempt(take)
+    def _best(self, take: Callable[[], Samples], *, in_time: bool = True) -> Samples:
+        """The calmest of a few attempts; the first when ``in_time`` and the budget is used."""
+        best = take()
         for _ in range(RETRIES):
-            good = best.spread <= NOISY and not self._was_slow(best)
-            if good or (in_time and self._is_late()):
+            if resolved(best)[1] <= NOISY or (in_time and self._is_late()):
                 break
-            best = self._better((best, self._attempt(take)))
+            best = min(best, take(), key=lambda samples: resolved(samples)[1])
         return best
-
-    def _attempt(self, take: Callable[[], Samples]) -> _Attempt:
-        before = self._yardstick()
-        samples = take()
-        after = self._yardstick()
-        self._best_s = min(self._best_s, before, after)
-        return _Attempt(samples, max(before, after))
-
-    def _better(self, attempts: Iterable[_Attempt]) -> _Attempt:
-        return min(attempts, key=lambda attempt: (self._was_slow(attempt), attempt.spread))
-
-    def _was_slow(self, attempt: _Attempt) -> bool:
-        return attempt.yardstick_s > SLOW * self._best_s
-
-    def _at_best(self, attempt: _Attempt) -> Samples:
-        """The samples; those of a slow machine as they would be on the machine at its best."""
-        if not self._was_slow(attempt):
-            return attempt.samples
-        scale = self._best_s / attempt.yardstick_s
-        return Samples(tuple(sample * scale for sample in attempt.samples.samples_s))
 
     def _is_late(self) -> bool:
         return self._clock() >= self._deadline_s

@@ -2,14 +2,14 @@ r"""Times one layer in ONNX Runtime, by difference.
 
 Two models hold the layer 1 and :math:`1 + m` times (:mod:`.layer_model`). They are timed
 alternately; each round gives one sample :math:`(t_{1+m} - t_1) / m`, so that drift of the machine
-cancels. :math:`m` is chosen so that the :math:`m` layers are expected to take at least as long as
-the session, the load of the input and the store of the output together: then the relative noise
-of a sample is at most three times that of timing a whole model.
+cancels; what its changes of speed still do to a round, a yardstick takes out (``runtime/pace.py``).
+:math:`m` is chosen so that the :math:`m` layers are expected to take at least as long as the
+session, the load of the input and the store of the output together: then the relative noise of a
+sample is at most three times that of timing a whole model.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -19,12 +19,12 @@ from pruneaug_cli.core import DENSE, ConvGeometry, Geometry, LayerChoice
 from pruneaug_cli.profiling.layer_model import layer_matrix, layer_model, peer_model
 from pruneaug_cli.runtime import (
     Clock,
+    Pace,
     Samples,
     clock_for,
     example_arrays,
     open_session,
-    time_alternating,
-    time_batch,
+    time_in_pace,
 )
 
 REPEATS = 15
@@ -50,34 +50,58 @@ class LayerTimer(Protocol):
         """The dense layer in ONNX Runtime alone."""
         ...
 
-    def yardstick(self) -> Callable[[], float]:
-        """A fixed piece of work, timed at every call: seconds that tell how fast the machine is."""
+    @property
+    def yardstick_s(self) -> float:
+        """What a fixed piece of work takes on the machine at the speed of the samples, seconds."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
 class SessionTimer:
     """Times layers where they will run: as ONNX models in sessions of this process.
 
-    Attributes:
+    Args:
         library: our operators.
         threads: of the sessions.
         repeats: samples per layer.
         sample_s: least duration of a sample of the shorter model.
         seed: of weights, masks and inputs.
         clock: seconds; None: the clock for this many threads.
+        yardstick_s: best time of the yardstick known from before; samples are given for a machine
+            at that speed.
     """
 
-    library: Path
-    threads: int = 1
-    repeats: int = REPEATS
-    sample_s: float = SAMPLE_S
-    seed: int = 0
-    clock: Clock | None = None
+    def __init__(
+        self,
+        library: Path,
+        threads: int = 1,
+        *,
+        repeats: int = REPEATS,
+        sample_s: float = SAMPLE_S,
+        seed: int = 0,
+        clock: Clock | None = None,
+        yardstick_s: float = math.inf,
+    ) -> None:
+        self.library, self.threads = library, threads
+        self._repeats, self._sample_s, self._seed = repeats, sample_s, seed
+        self._clock = clock or clock_for(threads)
+        matrix = layer_matrix(_YARDSTICK, DENSE, seed=seed)
+        work = self.call(layer_model(_YARDSTICK, matrix, copies=1), library)
+        self.pace = Pace(work, self._clock, yardstick_s)
+
+    @property
+    def yardstick_s(self) -> float:
+        """One dense convolution of 64 by 64 channels on 16 by 16 pixels, about 0.1 ms."""
+        return self.pace.best_s
+
+    def side_by_side(self, calls: Sequence[Callable[[], object]], *, repeats: int) -> list[Samples]:
+        """Time calls as on the machine at the yardstick's speed."""
+        return time_in_pace(
+            calls, self.pace, repeats=repeats, sample_s=self._sample_s, clock=self._clock
+        )
 
     def ours(self, geometry: Geometry, choice: LayerChoice) -> Samples:
         """The layer inside a region of ours."""
-        matrix = layer_matrix(geometry, choice, seed=self.seed)
+        matrix = layer_matrix(geometry, choice, seed=self._seed)
         return self._by_difference(
             lambda copies: layer_model(geometry, matrix, copies=copies),
             added_copies(geometry, choice),
@@ -87,34 +111,23 @@ class SessionTimer:
     def peer(self, geometry: Geometry) -> Samples:
         """The dense layer in ONNX Runtime alone."""
         return self._by_difference(
-            lambda copies: peer_model(geometry, copies=copies, seed=self.seed),
+            lambda copies: peer_model(geometry, copies=copies, seed=self._seed),
             added_copies(geometry, DENSE),
             None,
         )
 
-    def yardstick(self) -> Callable[[], float]:
-        """One dense convolution, about 0.1 ms; the median of a few runs."""
-        matrix = layer_matrix(_YARDSTICK, DENSE, seed=self.seed)
-        call = self._call(layer_model(_YARDSTICK, matrix, copies=1), self.library)
-        clock = self.clock or clock_for(self.threads)
-        return lambda: float(np.median([time_batch(call, 1, clock) for _ in range(5)]))
-
     def _by_difference(
         self, model: Callable[[int], bytes], added: int, library: Path | None
     ) -> Samples:
-        once, many = (self._call(model(copies), library) for copies in (1, 1 + added))
-        short, long = time_alternating(
-            [once, many],
-            repeats=self.repeats,
-            sample_s=self.sample_s,
-            clock=self.clock or clock_for(self.threads),
-        )
+        once, many = (self.call(model(copies), library) for copies in (1, 1 + added))
+        short, long = self.side_by_side([once, many], repeats=self._repeats)
         pairs = zip(long.samples_s, short.samples_s, strict=True)
         return Samples(tuple((slow - fast) / added for slow, fast in pairs))
 
-    def _call(self, model: bytes, library: Path | None) -> Callable[[], object]:
+    def call(self, model: bytes | Path, library: Path | None) -> Callable[[], object]:
+        """One run of a model on fixed random inputs."""
         session = open_session(model, threads=self.threads, library=library)
-        return session.bound_call(example_arrays(session.inputs, seed=self.seed))
+        return session.bound_call(example_arrays(session.inputs, seed=self._seed))
 
 
 def added_copies(geometry: Geometry, choice: LayerChoice) -> int:

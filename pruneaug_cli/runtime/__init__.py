@@ -10,14 +10,17 @@ from pruneaug_cli.runtime.clock import (
     time_call,
 )
 from pruneaug_cli.runtime.module import OnnxModule
+from pruneaug_cli.runtime.pace import SHARED, Pace, time_in_pace
 from pruneaug_cli.runtime.session import Port, Session, open_session
 from pruneaug_cli.runtime.verify import Verification, verify_export
 
 __all__ = [
+    "SHARED",
     "BenchResult",
     "Clock",
     "ModelTiming",
     "OnnxModule",
+    "Pace",
     "Port",
     "Samples",
     "Session",
@@ -29,5 +32,6 @@ __all__ = [
     "time_alternating",
     "time_batch",
     "time_call",
+    "time_in_pace",
     "verify_export",
 ]

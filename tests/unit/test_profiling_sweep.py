@@ -59,8 +59,7 @@ class FakeTimer:
         self.now += 1.0
         return Samples((0.9,) * 3)
 
-    def yardstick(self):
-        return lambda: 1.0
+    yardstick_s = 1e-4
 
 
 def sweep(timer, **changes):
@@ -144,52 +143,6 @@ def test_a_noisy_row_is_measured_again_and_the_calmest_kept():
     assert dense.spread == pytest.approx(0.3)
     assert timer.asked[: RETRIES + 1] == [(CONV, DENSE)] * (RETRIES + 1)
     assert timer.asked[RETRIES + 1] == (LINEAR, DENSE)
-
-
-class ThrottledTimer(FakeTimer):
-    """Twice as slow between two moments; the yardstick shows it."""
-
-    slow = (5.0, 12.0)
-
-    def _factor(self):
-        return 2.0 if self.slow[0] <= self.now < self.slow[1] else 1.0
-
-    def ours(self, geometry, choice):
-        factor = self._factor()
-        samples = super().ours(geometry, choice)
-        return Samples(tuple(factor * sample for sample in samples.samples_s))
-
-    def yardstick(self):
-        return lambda: 1e-4 * self._factor()
-
-
-def test_rows_taken_on_a_slow_machine_are_taken_again():
-    profile = sweep(ThrottledTimer())
-    for row in profile.measurements:
-        assert row.latency_s == pytest.approx(1.0 - row.choice.sparsity)
-    assert profile.repeat_error == pytest.approx(0.0)
-
-
-def test_rows_taken_before_the_machine_was_at_its_best_are_taken_again_at_the_end():
-    class WarmingTimer(ThrottledTimer):
-        slow = (0.0, 9.0)
-
-    timer, notes = WarmingTimer(), []
-    profile = sweep(timer, progress=lambda step: notes.append(step.note))
-    for row in profile.measurements:
-        assert row.latency_s == pytest.approx(1.0 - row.choice.sparsity)
-    assert "the machine was slow, again: dense on conv 64 64 3 3 32 32 1 1" in notes
-
-
-def test_a_machine_that_stays_slow_ends_with_the_budget():
-    class SlowTimer(ThrottledTimer):
-        slow = (1.0, 1e9)
-
-    timer = SlowTimer()
-    profile = sweep(timer, budget_s=0.0)
-    # the essential cells once each; then all of them checked, with the attempts a row may have
-    assert len(timer.asked) == 8 + 8 * (1 + RETRIES)
-    assert len(profile.measurements) == 8
 
 
 def test_the_smaller_a_layer_the_more_copies_of_it_are_timed():

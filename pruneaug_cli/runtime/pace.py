@@ -1,0 +1,93 @@
+"""Timing on a machine that changes its speed.
+
+A virtual machine shares its core and its power budget with strangers: for a tenth of a second at a
+time the same work takes 1.1 or 1.8 times as long. So a fixed piece of work, the yardstick, is timed
+before and after every round of samples. Samples are given for the machine at its best: each round
+is scaled by what the yardstick took around it. Rounds in which the yardstick took more than
+``SHARED`` times its best do not count, as sharing a core slows different work differently; where
+the machine is hardly ever faster, its fastest rounds are taken.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pruneaug_cli.runtime.clock import Call, Clock, Samples, settle_batch, time_batch
+
+SHARED = 1.25
+_PATIENCE = 3  # rounds taken at the most, in times the rounds wanted
+_WARM_UP = 50
+
+
+class Pace:
+    """The speed of the machine, told by a yardstick.
+
+    Args:
+        work: the yardstick: about 0.1 ms, of the kind that is timed.
+        clock: seconds.
+        best_s: the best time of the yardstick known from before.
+    """
+
+    def __init__(self, work: Call, clock: Clock, best_s: float = math.inf) -> None:
+        self._work, self._clock = work, clock
+        self._best_s = best_s
+        for _ in range(_WARM_UP):
+            self.take()
+
+    @property
+    def best_s(self) -> float:
+        """The shortest time the yardstick ever took: the speed that samples are given for."""
+        return self._best_s
+
+    def take(self) -> float:
+        """Time the yardstick now; seconds."""
+        taken = time_batch(self._work, 1, self._clock)
+        self._best_s = min(self._best_s, taken)
+        return taken
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    before_s: float
+    after_s: float
+    samples_s: tuple[float, ...]
+
+    @property
+    def slowest_s(self) -> float:
+        return max(self.before_s, self.after_s)
+
+    @property
+    def mean_s(self) -> float:
+        return 0.5 * (self.before_s + self.after_s)
+
+
+def time_in_pace(
+    calls: Sequence[Call], pace: Pace, *, repeats: int, sample_s: float, clock: Clock
+) -> list[Samples]:
+    """Time calls side by side, one sample of each a round, as on the machine at its best.
+
+    Args:
+        calls: what is compared.
+        pace: tells how fast the machine is.
+        repeats: samples of each.
+        sample_s: how long a sample should last.
+        clock: seconds; only differences count.
+
+    Returns:
+        ``repeats`` samples of each call, in the order of ``calls``.
+    """
+    batches = [settle_batch(call, sample_s=sample_s, clock=clock) for call in calls]
+    rounds: list[_Round] = []
+    alone = 0
+    while alone < repeats and len(rounds) < _PATIENCE * repeats:
+        before = pace.take()
+        samples = tuple(
+            time_batch(call, batch, clock) for call, batch in zip(calls, batches, strict=True)
+        )
+        rounds.append(_Round(before, pace.take(), samples))
+        alone += rounds[-1].slowest_s <= SHARED * pace.best_s
+    chosen = sorted(rounds, key=lambda taken: taken.slowest_s)[:repeats]
+    return [
+        Samples(tuple(taken.samples_s[i] * pace.best_s / taken.mean_s for taken in chosen))
+        for i in range(len(calls))
+    ]

@@ -1,0 +1,49 @@
+"""Timing in pace: a machine that changes its speed changes nothing of what is reported."""
+
+import pytest
+
+from pruneaug_cli.runtime import SHARED, Pace, time_in_pace
+
+
+class Machine:
+    """A clock that only work moves on, at a speed that changes with time."""
+
+    def __init__(self, slow: tuple[float, float], factor: float) -> None:
+        self.now = 0.0
+        self._slow, self._factor = slow, factor
+
+    def __call__(self) -> float:
+        return self.now
+
+    def work(self, seconds: float) -> None:
+        first, last = self._slow
+        self.now += seconds * (self._factor if first <= self.now < last else 1.0)
+
+
+def measure(machine: Machine, repeats: int = 21) -> tuple[float, float]:
+    pace = Pace(lambda: machine.work(1e-4), machine)
+    short, long = time_in_pace(
+        [lambda: machine.work(2e-4), lambda: machine.work(6e-4)],
+        pace, repeats=repeats, sample_s=1e-4, clock=machine,
+    )  # fmt: skip
+    assert len(short.samples_s) == len(long.samples_s) == repeats
+    assert pace.best_s == pytest.approx(1e-4)
+    return short.median_s, long.median_s
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.1, 1.2, 1.8, 5.0])
+def test_a_machine_that_is_slow_for_a_while_reports_its_best(factor: float) -> None:
+    assert measure(Machine((0.01, 0.02), factor)) == pytest.approx((2e-4, 6e-4))
+
+
+def test_a_machine_that_stays_slow_is_scaled_by_the_yardstick() -> None:
+    assert measure(Machine((0.0055, 1e9), 2.0 * SHARED)) == pytest.approx((2e-4, 6e-4))
+
+
+def test_a_speed_known_from_before_is_the_reference() -> None:
+    machine = Machine((0.0, 1e9), 1.5)
+    pace = Pace(lambda: machine.work(1e-4), machine, best_s=1e-4)
+    (samples,) = time_in_pace(
+        [lambda: machine.work(2e-4)], pace, repeats=5, sample_s=1e-4, clock=machine
+    )
+    assert samples.median_s == pytest.approx(2e-4)
