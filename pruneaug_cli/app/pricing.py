@@ -57,12 +57,14 @@ class Pricing:
     def options(
         self, harm: Callable[[str, LayerChoice], float] = lambda *_: 0.0
     ) -> dict[str, tuple[Option, ...]]:
-        """Every choice with its price, and its harm where that is known already."""
+        """Every choice with its price inside this network, and its harm where that is known."""
         table = LatencyTable(self.profile)
         return price_options(
             self.layers,
             self.candidates.choices,
-            lambda geometry, choice: table.latency_s(geometry, choice).latency_s,
+            lambda geometry, choice: (
+                self.network.scale * table.latency_s(geometry, choice).latency_s
+            ),
             harm,
         )
 

@@ -1,13 +1,20 @@
-"""The final comparison of a run: both exported files side by side, beside what was predicted."""
+"""The final comparison of a run: both exported files side by side, beside what was predicted.
 
+Latencies are given for the machine at the speed at which its layers were profiled
+(``runtime/pace.py``): on a machine that keeps its speed these are the plain medians.
+"""
+
+import math
 import time
+from pathlib import Path
 from typing import Any
 
 from pruneaug_cli.app.recipe import Recipe
 from pruneaug_cli.app.run_directory import RunDirectory
-from pruneaug_cli.platforms import read_profile
+from pruneaug_cli.platforms import Profile, read_profile
+from pruneaug_cli.profiling import SessionTimer, host_facts, why_not_extend
 from pruneaug_cli.progress import Progress, Step
-from pruneaug_cli.runtime import bench_models
+from pruneaug_cli.runtime import Pace, bench_models
 
 
 def bench_run(run: RunDirectory, recipe: Recipe, progress: Progress) -> dict[str, Any]:
@@ -18,13 +25,14 @@ def bench_run(run: RunDirectory, recipe: Recipe, progress: Progress) -> dict[str
     threads = recipe.bench.threads or profile.platform.threads
     library = run.path / run.read_result()["files"]["library"]
     progress(Step("bench", 0, 2, "with our operators"))
+    pace = _pace(profile, library, threads)
     ours = bench_models(
         run.model, run.dense_model, threads=threads, library=library,
-        seconds=recipe.bench.budget_s,
+        seconds=recipe.bench.budget_s, pace=pace,
     )  # fmt: skip
     progress(Step("bench", 1, 2, "stock ONNX Runtime"))
     stock = bench_models(
-        run.model, run.dense_model, threads=threads, seconds=recipe.bench.budget_s / 2
+        run.model, run.dense_model, threads=threads, seconds=recipe.bench.budget_s / 2, pace=pace
     )
     progress(Step("bench", 2, 2))
     sparse, dense = ours.models
@@ -41,3 +49,12 @@ def bench_run(run: RunDirectory, recipe: Recipe, progress: Progress) -> dict[str
         },
     }
     return run.update_result(news, step="bench", seconds=time.monotonic() - started)
+
+
+def _pace(profile: Profile, library: Path, threads: int) -> Pace:
+    """The speed at which the layers were profiled, if that was here; else the best seen now."""
+    reason = why_not_extend(
+        profile, host=host_facts(), kernels=profile.kernels, platform=profile.platform
+    )
+    best_s = float(profile.settings.get("yardstick_s", math.inf)) if reason is None else math.inf
+    return SessionTimer(library, threads, yardstick_s=best_s).pace

@@ -68,36 +68,53 @@ class NetworkSample:
 
 @dataclass(frozen=True, slots=True)
 class NetworkMeasurement:
-    """What a whole network takes besides its prunable layers, and what its dense peer takes.
+    r"""What a whole network takes besides its prunable layers, and what its dense peer takes.
+
+    A plan whose layers take :math:`t` alone is predicted to take :math:`a t + b` in the network:
+    layers share caches there, and something is spent around them.
 
     Attributes:
         digest: of the network's graph without its weights.
         dense_latency_s: the whole dense network in ONNX Runtime alone: what speed-ups refer to.
-        rest_s: what to add to the sum of the layers; negative when layers are faster together.
-        error_s: the largest error this left among the samples.
+        scale: a.
+        rest_s: b; negative when layers are faster together than a alone accounts for.
+        error: the largest error this left among the samples, as a fraction of what was measured.
         samples: the plans it was fitted to.
     """
 
     digest: str
     dense_latency_s: float
+    scale: float
     rest_s: float
-    error_s: float
+    error: float
     samples: tuple[NetworkSample, ...]
+
+    def latency_s(self, layers_s: float) -> float:
+        """Predicted seconds of a plan whose layers take ``layers_s`` alone."""
+        return self.scale * layers_s + self.rest_s
 
     @classmethod
     def fit(cls, digest: str, samples: Sequence[NetworkSample], *, dense_latency_s: float) -> Self:
-        """Take the median of ``measured_s - layers_s`` as the rest.
+        """Fit a line through the samples, by least squares of relative errors.
+
+        With one sample (or equal ones) the scale is 1. It is kept between 1/2 and 2: what lies
+        outside is noise.
 
         Example:
-            >>> samples = [NetworkSample(5.0, 3.0)]
+            >>> samples = [NetworkSample(5.0, 4.0), NetworkSample(3.0, 2.0)]
             >>> fitted = NetworkMeasurement.fit("ab", samples, dense_latency_s=9.0)
-            >>> fitted.rest_s, fitted.error_s
-            (2.0, 0.0)
+            >>> round(fitted.scale, 6), round(fitted.rest_s, 6), round(fitted.latency_s(3.0), 6)
+            (1.0, 1.0, 4.0)
         """
         if not samples:
             raise ValueError("a network needs at least one sample")
-        rests = [sample.measured_s - sample.layers_s for sample in samples]
-        rest = float(np.median(rests))
-        return cls(
-            digest, dense_latency_s, rest, max(abs(value - rest) for value in rests), tuple(samples)
-        )
+        measured = np.array([sample.measured_s for sample in samples])
+        layers = np.array([sample.layers_s for sample in samples])
+        scale = 1.0
+        if np.ptp(layers) > 0.0:
+            scale = float(np.polyfit(layers, measured, 1, w=1.0 / measured)[0])
+            scale = min(max(scale, 0.5), 2.0)
+        weights = measured**-2.0
+        rest = float(np.sum(weights * (measured - scale * layers)) / np.sum(weights))
+        error = float(np.max(np.abs((scale * layers + rest) / measured - 1.0)))
+        return cls(digest, dense_latency_s, scale, rest, error, tuple(samples))

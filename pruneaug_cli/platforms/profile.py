@@ -15,7 +15,8 @@ All times are seconds; sparsity is the fraction of blocks removed. The document:
                     regions; block null and sparsity 0: dense
     peers           [{geometry, latency_s, spread, samples_s}]: the same layers, dense, in ONNX
                     Runtime alone
-    networks        [{digest, dense_latency_s, rest_s, error_s, samples: [{measured_s, layers_s}]}]
+    networks        [{digest, dense_latency_s, scale, rest_s, error, samples: [{measured_s,
+                    layers_s}]}]
 
 Geometries are lines as in ``core/geometry.py``, blocks are ``8x1``. Rows are sorted.
 
@@ -172,8 +173,9 @@ def _write_network(row: NetworkMeasurement) -> JsonObject:
     return {
         "digest": row.digest,
         "dense_latency_s": _rounded(row.dense_latency_s),
+        "scale": _rounded(row.scale),
         "rest_s": _rounded(row.rest_s),
-        "error_s": _rounded(row.error_s),
+        "error": _rounded(row.error),
         "samples": [
             {"measured_s": _rounded(s.measured_s), "layers_s": _rounded(s.layers_s)}
             for s in row.samples

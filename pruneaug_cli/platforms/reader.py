@@ -170,7 +170,8 @@ def _network(place: _Place) -> NetworkMeasurement:
     return NetworkMeasurement(
         place.key("digest").text(),
         place.key("dense_latency_s").number(),
+        place.key("scale").number(),
         place.key("rest_s").number(),
-        place.key("error_s").number(),
+        place.key("error").number(),
         samples,
     )

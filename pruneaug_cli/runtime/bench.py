@@ -8,6 +8,7 @@ import numpy as np
 
 from pruneaug_cli.errors import ModelFileError
 from pruneaug_cli.runtime.clock import Clock, Samples, clock_for, time_alternating
+from pruneaug_cli.runtime.pace import Pace, time_in_pace
 from pruneaug_cli.runtime.session import Array, Port, Session, open_session
 
 LEAST_SAMPLES = 15
@@ -60,6 +61,7 @@ def bench_models(
     seconds: float = 5.0,
     seed: int = 0,
     clock: Clock | None = None,
+    pace: Pace | None = None,
 ) -> BenchResult:
     """Time two models alternately on the same random inputs.
 
@@ -71,6 +73,7 @@ def bench_models(
         seconds: how long to measure; at least ``LEAST_SAMPLES`` samples of each are taken.
         seed: of the inputs, which are standard normal; free sizes are 1.
         clock: what samples are read from; None: :func:`clock_for` the threads.
+        pace: give latencies for the machine at the speed of its yardstick; None: as they were.
 
     Raises:
         ModelFileError: a file cannot be loaded, or the two do not take and give the same.
@@ -80,13 +83,15 @@ def bench_models(
     _require_same_ports(sparse, dense)
     arrays = example_arrays(sparse.inputs, seed=seed)
     difference = max_abs_diff(sparse.run(arrays), dense.run(arrays))
-    fast, slow = time_alternating(
-        [sparse.bound_call(arrays), dense.bound_call(arrays)],
-        repeats=LEAST_SAMPLES,
-        sample_s=_SAMPLE_S,
-        budget_s=seconds,
-        clock=clock or clock_for(threads),
-    )
+    calls = [sparse.bound_call(arrays), dense.bound_call(arrays)]
+    clock = clock or clock_for(threads)
+    if pace is None:
+        fast, slow = time_alternating(
+            calls, repeats=LEAST_SAMPLES, sample_s=_SAMPLE_S, budget_s=seconds, clock=clock
+        )
+    else:
+        repeats = max(LEAST_SAMPLES, int(seconds / (len(calls) * _SAMPLE_S)))
+        fast, slow = time_in_pace(calls, pace, repeats=repeats, sample_s=_SAMPLE_S, clock=clock)
     return BenchResult(
         (_timing(sparse, sparse_path, fast), _timing(dense, dense_path, slow)),
         slow.median_s / fast.median_s,

@@ -75,10 +75,20 @@ def test_the_table_for_pandas_has_the_peer_beside_each_row():
     assert "conv 64 64 3 3 32 32 1 1,8x1,0.5,0.0002" in frame.to_csv()
 
 
-def test_the_rest_of_a_network_is_the_median_and_its_error_the_worst_miss():
-    samples = [NetworkSample(10.0, 8.0), NetworkSample(5.0, 2.0), NetworkSample(3.0, 2.0)]
+def test_a_network_on_a_line_is_predicted_exactly():
+    samples = [NetworkSample(0.9 * t + 0.5, t) for t in (1.0, 2.0, 4.0)]
     fitted = NetworkMeasurement.fit("d", samples, dense_latency_s=9.0)
-    assert (fitted.rest_s, fitted.error_s) == (2.0, 1.0)
+    assert (fitted.scale, fitted.rest_s) == pytest.approx((0.9, 0.5))
+    assert fitted.error == pytest.approx(0.0, abs=1e-9)
+    assert fitted.latency_s(8.0) == pytest.approx(7.7)
+
+
+def test_the_error_of_a_network_is_its_worst_miss():
+    samples = [NetworkSample(5.0, 2.0), NetworkSample(3.0, 2.0)]
+    fitted = NetworkMeasurement.fit("d", samples, dense_latency_s=9.0)
+    predicted = fitted.latency_s(2.0)
+    assert fitted.scale == 1.0
+    assert fitted.error == pytest.approx(max(predicted / 3.0 - 1.0, 1.0 - predicted / 5.0))
     with pytest.raises(ValueError, match="a network needs at least one sample"):
         NetworkMeasurement.fit("d", [], dense_latency_s=9.0)
 
