@@ -37,8 +37,8 @@ from pruneaug_cli.platforms import (
 from pruneaug_cli.profiling import SessionTimer
 from pruneaug_cli.progress import Progress, Step
 
-SPARSITIES = (0.6, 0.8, 0.9)
-"""Uniform plans measured: the range in which searched plans lie."""
+SPARSITIES = (0.7, 0.8, 0.9, 0.95)
+"""Uniform plans measured: the range in which searched plans lie, as profiles measure it."""
 
 _REPEATS = 101  # samples per plan
 

@@ -90,7 +90,8 @@ def bench_models(
             calls, repeats=LEAST_SAMPLES, sample_s=_SAMPLE_S, budget_s=seconds, clock=clock
         )
     else:
-        repeats = max(LEAST_SAMPLES, int(seconds / (len(calls) * _SAMPLE_S)))
+        # a sample lasts up to twice _SAMPLE_S
+        repeats = max(LEAST_SAMPLES, int(seconds / (2 * len(calls) * _SAMPLE_S)))
         fast, slow = time_in_pace(calls, pace, repeats=repeats, sample_s=_SAMPLE_S, clock=clock)
     return BenchResult(
         (_timing(sparse, sparse_path, fast), _timing(dense, dense_path, slow)),

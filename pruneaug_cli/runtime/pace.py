@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pruneaug_cli.runtime.clock import Call, Clock, Samples, settle_batch, time_batch
 
 SHARED = 1.25
-_PATIENCE = 3  # rounds taken at the most, in times the rounds wanted
+_PATIENCE = 2  # rounds taken at the most, in times the rounds wanted
 _WARM_UP = 50
 
 
