@@ -7,12 +7,7 @@ from pruneaug_cli.app.candidates import Candidates
 from pruneaug_cli.app.prepared import PreparedModel
 from pruneaug_cli.app.recipe import Recipe, SearchSettings
 from pruneaug_cli.app.run_directory import RunDirectory
-from pruneaug_cli.criteria import (
-    LayerEvidence,
-    PruningMethod,
-    ReconstructionSettings,
-    require_criterion,
-)
+from pruneaug_cli.criteria import LayerEvidence, PruningMethod, ReconstructionSettings
 from pruneaug_cli.evaluation import (
     LayerDatabase,
     build_database,
@@ -38,11 +33,9 @@ def make_database(
     """Pruned weights and harm of every candidate of every layer.
 
     Raises:
-        UnsupportedError: there is no such criterion.
         TaskError: the task lacks a function that the evidence needs.
     """
     settings = recipe.search
-    require_criterion(settings.criterion)
     pruned = {
         name: [choice for choice in choices if not choice.is_dense]
         for name, choices in candidates.choices.items()

@@ -13,10 +13,11 @@ from pruneaug_cli.app.recipe import Recipe, dump_recipe
 from pruneaug_cli.app.recipe_reader import read_recipe
 from pruneaug_cli.app.requests import PreflightResult, RunResult, SearchRequest
 from pruneaug_cli.app.run_directory import RunDirectory, StoredPlan
+from pruneaug_cli.criteria import require_criterion
 from pruneaug_cli.evaluation import LayerDatabase, StitchedEvaluator, stitch
 from pruneaug_cli.files import write_text
 from pruneaug_cli.progress import Progress, silent
-from pruneaug_cli.search import SearchProblem, preflight
+from pruneaug_cli.search import STRATEGIES, SearchProblem, preflight, require_reachable
 from pruneaug_cli.search import run_search as search_plans
 
 _STUDY = "pruneaug"
@@ -44,10 +45,16 @@ def search_run(
     storage: str | None,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Search, and leave plan, pruned weights and result in the run's folder."""
+    """Search, and leave plan, pruned weights and result in the run's folder.
+
+    What can be refused from names and prices alone is refused before anything is spent.
+    """
     started = time.monotonic()
     write_text(run.recipe, dump_recipe(recipe))
+    STRATEGIES.create(recipe.search.strategy)
+    require_criterion(recipe.search.criterion)
     pricing = price(prepared, recipe, run, progress)
+    require_reachable(_priced(recipe, pricing))
     database = make_database(run, recipe, prepared, pricing.candidates, progress)
     evaluator = StitchedEvaluator(
         prepared.model,
@@ -83,12 +90,7 @@ def search_run(
 
 def look_ahead(prepared: PreparedModel, recipe: Recipe, pricing: Pricing) -> PreflightResult:
     """What a search could reach, from prices alone."""
-    planned = pricing.planned_latency_s(recipe)
-    problem = SearchProblem(
-        pricing.options(), pricing.network.rest_s, 0.0,
-        max_drop=recipe.goal.max_drop if planned is None else None, target_latency_s=planned,
-    )  # fmt: skip
-    known = preflight(problem)
+    known = preflight(_priced(recipe, pricing))
     baseline = pricing.network.dense_latency_s
     return PreflightResult(
         task=prepared.task.address,
@@ -103,7 +105,19 @@ def look_ahead(prepared: PreparedModel, recipe: Recipe, pricing: Pricing) -> Pre
         space_before=pricing.candidates.log10_before,
         space_after=pricing.candidates.log10_after,
         target_latency_s=pricing.target_latency_s(recipe),
-        satisfiable=None if planned is None else known.satisfiable,
+        satisfiable=None if known.target_s is None else known.satisfiable,
+    )
+
+
+def _priced(recipe: Recipe, pricing: Pricing) -> SearchProblem:
+    """The problem before any harm is known: enough to say which latencies can be reached."""
+    planned = pricing.planned_latency_s(recipe)
+    return SearchProblem(
+        pricing.options(),
+        pricing.network.rest_s,
+        dense_metric=0.0,
+        max_drop=recipe.goal.max_drop if planned is None else None,
+        target_latency_s=planned,
     )
 
 

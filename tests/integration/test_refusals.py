@@ -1,0 +1,158 @@
+"""Bad input, through the real commands: one line, a hint, the right exit code."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pruneaug_cli.tasks import builtin_checkpoint, load_task
+
+pytestmark = pytest.mark.xdist_group("whole-way")
+
+MINI = "builtin:digits-mini"
+SMALL_TASK = """
+import torch
+from torch import nn
+
+def build_model():
+    return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 10))
+
+def example_inputs():
+    return torch.zeros(1, 1, 8, 8)
+"""
+
+
+@pytest.fixture
+def small_task(tmp_path):
+    path = tmp_path / "task.py"
+    path.write_text(SMALL_TASK)
+    namespace: dict[str, object] = {}
+    exec(SMALL_TASK, namespace)  # noqa: S102 - our own text
+    model = namespace["build_model"]()  # type: ignore[operator]
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    return path
+
+
+def refused(outcome, code: int, message: str, hint: str | None = None) -> None:
+    assert outcome.code == code, outcome.err
+    assert outcome.out == ""
+    assert "collecting evidence" not in outcome.err  # refused before anything is spent
+    lines = [line for line in outcome.err.splitlines() if line.startswith(("pruneaug: ", "  hint"))]
+    assert lines[0].startswith("pruneaug: error: ")
+    assert message in lines[0]
+    if hint is not None:
+        assert lines[1].startswith("  hint: ")
+        assert hint in lines[1]
+
+
+def test_a_missing_task_function_is_named_when_it_is_needed(
+    small_task, mini_profile, invoke, tmp_path
+):
+    outcome = invoke(
+        "search", tmp_path / "weights.safetensors", "--task", small_task,
+        "--platform", small_profile(mini_profile, tmp_path), "--run", tmp_path / "run",
+    )  # fmt: skip
+    refused(
+        outcome, 3, "task.py: no function calibration_batches, which", "def calibration_batches"
+    )
+
+
+def small_profile(mini_profile: Path, tmp_path: Path) -> Path:
+    """The profile with the small task's layers and network in it, borrowed from others."""
+    from pruneaug_cli.app.prepared import prepare
+
+    document = json.loads(mini_profile.read_text())
+    prepared = prepare(str(tmp_path / "task.py"), None)
+    rows = [r for r in document["measurements"] if r["geometry"].startswith("linear")]
+    for layer in prepared.layers:
+        geometry = str(layer.geometry)
+        document["measurements"] += [{**row, "geometry": geometry} for row in rows]
+    document["networks"][0]["digest"] = prepared.network_digest()
+    path = tmp_path / "small.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(small_task, mini_profile, invoke):
+    other = builtin_checkpoint(load_task(MINI))
+    outcome = invoke("search", other, "--task", small_task, "--platform", mini_profile)
+    refused(outcome, 3, "digits_mini.safetensors: does not fit the model")
+    assert "missing (0.bias, 0.weight" in outcome.err or "missing (0.weight" in outcome.err
+
+
+def test_a_truncated_checkpoint_is_refused(mini_profile, invoke, tmp_path):
+    whole = builtin_checkpoint(load_task(MINI)).read_bytes()
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(whole[: len(whole) // 2])
+    outcome = invoke("search", cut, "--task", MINI, "--platform", mini_profile)
+    refused(outcome, 3, "cut.safetensors: truncated or damaged")
+
+
+def test_a_pickled_module_needs_trust(small_task, mini_profile, invoke, tmp_path):
+    pickled = tmp_path / "model.pt"
+    torch.save(torch.nn.Linear(2, 2), pickled)
+    outcome = invoke("search", pickled, "--task", small_task, "--platform", mini_profile)
+    refused(outcome, 3, "model.pt: holds a pickled object", "--trust-checkpoint")
+
+
+def test_a_profile_of_another_version_is_refused(mini_profile, invoke, tmp_path):
+    document = json.loads(mini_profile.read_text())
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps({**document, "schema_version": 7}))
+    outcome = invoke("search", "--task", MINI, "--platform", old, "--run", tmp_path / "run")
+    refused(outcome, 3, "old.json: profile schema 7 is not the supported 1", "pruneaug profile")
+
+
+def test_an_unknown_recipe_key_names_the_nearest(invoke, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("search: {trails: 50}\n")
+    outcome = invoke("run", recipe)
+    refused(outcome, 3, "recipe.yaml: search.trails: unknown key", "did you mean 'trials'?")
+
+
+def test_a_block_the_platform_does_not_serve_is_refused(mini_profile, invoke, tmp_path):
+    outcome = invoke(
+        "search", "--task", MINI, "--platform", mini_profile, "--run", tmp_path / "run",
+        "--set", "search.blocks=[2x2]",
+    )  # fmt: skip
+    refused(
+        outcome, 4, "profile 'here' has no measurement of 2x2 blocks on conv 16 1 3 3",
+        "pruneaug profile --task",
+    )  # fmt: skip
+
+
+def test_an_unreachable_target_says_what_can_be_reached(mini_profile, invoke, tmp_path):
+    outcome = invoke(
+        "search", "--task", MINI, "--platform", mini_profile, "--run", tmp_path / "run",
+        "--target-latency", "1us",
+    )  # fmt: skip
+    refused(outcome, 6, "no plan is predicted to take", "ask for")
+    assert "the fastest takes" in outcome.err
+
+
+def test_an_unknown_platform_names_the_nearest(invoke, tmp_path):
+    outcome = invoke("search", "--task", MINI, "--platform", "cascade-lake-avx512")
+    refused(outcome, 3, "unknown profile 'cascade-lake-avx512'", "cascade-lake-avx512-1t")
+
+
+def test_a_step_without_its_input_names_the_command_that_makes_it(invoke, tmp_path):
+    outcome = invoke("export", tmp_path / "nothing")
+    refused(outcome, 3, "nothing: no such run", "pruneaug search")
+
+
+def test_an_unknown_strategy_names_the_nearest(mini_profile, invoke, tmp_path):
+    outcome = invoke(
+        "search", "--task", MINI, "--platform", mini_profile, "--run", tmp_path / "run",
+        "--strategy", "knapsak",
+    )  # fmt: skip
+    refused(outcome, 4, "unknown search strategy 'knapsak'", "did you mean 'knapsack'?")
+
+
+def test_an_unknown_criterion_names_the_nearest(mini_profile, invoke, tmp_path):
+    outcome = invoke(
+        "search", "--task", MINI, "--platform", mini_profile, "--run", tmp_path / "run",
+        "--set", "search.criterion=magnitud",
+    )  # fmt: skip
+    refused(outcome, 4, "unknown criterion 'magnitud'", "did you mean 'magnitude'?")

@@ -1,0 +1,155 @@
+"""The commands one after another on a small real model and real data."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pruneaug_cli.export import count_sparsity
+
+pytestmark = pytest.mark.xdist_group("whole-way")
+
+SEARCH = ("search", "--task", "builtin:digits-mini", "--max-drop", "0.05", "--trials", "6")
+
+
+@pytest.fixture(scope="module")
+def recipe(mini_profile, tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipes") / "recipe.yaml"
+    path.write_text(
+        "task: builtin:digits-mini\n"
+        f"platform: {mini_profile}\n"
+        "goal: {max_drop: 0.05}\n"
+        "search: {trials: 6, recovery: 0}\n"
+        "finetune: {epochs: 1}\n"
+        "bench: {budget: 300ms}\n"
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def run_dir(recipe, tmp_path_factory):
+    from pruneaug_cli.app.requests import RunRequest
+    from pruneaug_cli.app.run import run_run
+
+    path = tmp_path_factory.mktemp("runs") / "mini"
+    run_run(RunRequest(recipe, run_dir=path))
+    return path
+
+
+def test_one_recipe_goes_the_whole_way(run_dir):
+    result = json.loads((run_dir / "result.json").read_text())
+    assert result["speedup"] == pytest.approx(
+        result["dense"]["latency_s"] / result["sparse"]["latency_s"]
+    )
+    assert result["dense"]["metric"] - result["sparse"]["metric"] <= 0.05
+    assert result["sparse"]["size_bytes"] < result["dense"]["size_bytes"]
+    assert result["export"]["max_abs_diff_library"] <= result["export"]["tolerance"]
+    assert result["export"]["max_abs_diff_stock"] <= result["export"]["tolerance"]
+    assert result["seconds"].keys() >= {"search", "finetune", "export", "bench"}
+    assert "<html" in (run_dir / "report.html").read_text()
+
+
+def test_the_sparsity_of_the_plan_is_in_the_file(run_dir):
+    plan = json.loads((run_dir / "plan.json").read_text())["layers"]
+    found = count_sparsity(run_dir / "model.onnx")
+    assert found.keys() == plan.keys()
+    for layer, choice in plan.items():
+        asked = 0.0 if choice == "dense" else choice["sparsity"]
+        # whole blocks: at most one block short of the fraction asked for
+        assert asked - 0.1 <= found[layer] <= asked + 1e-9
+
+
+def test_running_again_repeats_nothing_and_changes_nothing(run_dir, recipe, invoke):
+    before = (run_dir / "checkpoint.safetensors").read_bytes()
+    plan = (run_dir / "plan.json").read_bytes()
+    outcome = invoke("run", recipe, "--run", run_dir, "--json")
+    assert outcome.code == 0, outcome.err
+    assert (run_dir / "checkpoint.safetensors").read_bytes() == before
+    assert (run_dir / "plan.json").read_bytes() == plan
+    assert "fine-tuning" not in outcome.err
+
+
+def test_each_step_can_be_run_alone(mini_profile, invoke, tmp_path):
+    run = tmp_path / "alone"
+    steps = [
+        (*SEARCH, "--platform", mini_profile, "--run", run, "--set", "finetune.epochs=1"),
+        ("finetune", run),
+        ("export", run),
+        ("report", run),
+    ]
+    for step in steps:
+        outcome = invoke(*step, "--json")
+        assert outcome.code == 0, outcome.err
+        assert json.loads(outcome.out)["schema_version"] == 1
+    bench = invoke("bench", run / "model.onnx", "--against", run / "model.dense.onnx", "--json")
+    assert bench.code == 0, bench.err
+    models = json.loads(bench.out)["models"]
+    assert [model["library"] for model in models] == [True, False]
+
+
+def test_a_dry_run_shows_what_can_be_reached_and_spends_nothing(mini_profile, invoke, tmp_path):
+    run = tmp_path / "dry"
+    outcome = invoke(*SEARCH, "--platform", mini_profile, "--run", run, "--dry-run", "--json")
+    assert outcome.code == 0, outcome.err
+    known = json.loads(outcome.out)
+    assert known["layers"] == 7
+    assert known["max_speedup"] > 1.0
+    assert known["space_after"] <= known["space_before"]
+    assert not (run / "study.db").exists()
+
+
+def test_the_same_seed_gives_the_same_plan(mini_profile, invoke, tmp_path):
+    plans = []
+    for name in ("one", "two"):
+        outcome = invoke(
+            *SEARCH, "--platform", mini_profile, "--run", tmp_path / name, "--seed", "3", "--json"
+        )
+        assert outcome.code == 0, outcome.err
+        plans.append(json.loads(outcome.out)["plan"])
+    assert plans[0] == plans[1]
+
+
+@pytest.mark.slow
+def test_a_killed_search_loses_at_most_the_trial_in_flight(mini_profile, tmp_path):
+    run = tmp_path / "killed"
+    command = [
+        sys.executable, "-m", "pruneaug_cli", *SEARCH, "--trials", "30",
+        "--platform", str(mini_profile), "--run", str(run), "--json",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(  # noqa: S603 - our own program
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as victim:
+        completed = _wait_for_trials(run / "study.db", 3)
+        victim.send_signal(signal.SIGKILL)
+    again = subprocess.run(  # noqa: S603 - our own program
+        command, env=environment, capture_output=True, text=True, check=True
+    )
+    document = json.loads(again.stdout)
+    assert document["trials"] == 30
+    assert [trial["number"] for trial in document["search"]["trials"]][:completed] == list(
+        range(completed)
+    )
+
+
+def _wait_for_trials(database: Path, count: int) -> int:
+    """How many trials are complete, once there are at least ``count``."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if database.exists():
+            try:
+                with sqlite3.connect(database, timeout=1) as connection:
+                    query = "select count(*) from trials where state = 'COMPLETE'"
+                    (found,) = connection.execute(query).fetchone()
+            except sqlite3.OperationalError:  # the study is just being made
+                found = 0
+            if found >= count:
+                return int(found)
+        time.sleep(0.02)
+    pytest.fail("the search did not complete its trials in time")
