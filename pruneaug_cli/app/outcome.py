@@ -6,7 +6,7 @@ from typing import Any
 from pruneaug_cli.app.prepared import PreparedModel
 from pruneaug_cli.app.pricing import Pricing
 from pruneaug_cli.app.recipe import Recipe
-from pruneaug_cli.core import DENSE, LayerChoice, Option, Plan
+from pruneaug_cli.core import DENSE, LayerChoice, Option
 from pruneaug_cli.layers import PrunableLayer
 from pruneaug_cli.search import SearchProblem, SearchResult, Trial
 
@@ -35,7 +35,6 @@ def result_of_search(
         "sparse": {"metric": found.best.metric},
         "predicted_latency_s": found.best.predicted_latency_s,
         "predicted_speedup": pricing.network.dense_latency_s / found.best.predicted_latency_s,
-        "predicted_dense_latency_s": problem.latency_s(Plan.dense(problem.layers)),
         "plan": plan.to_json(),
         "layers": [
             _layer(layer, plan[layer.name], problem.options[layer.name])

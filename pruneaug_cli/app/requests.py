@@ -15,7 +15,7 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
     schema_version, task, platform, seed, checkpoint, higher_is_better
     goal                 {max_drop, target_latency_s, target_speedup}            null: not set
     dense, sparse        {metric, test_metric, latency_s, size_bytes, spread}    each when known
-    predicted_latency_s  of the chosen plan;  predicted_dense_latency_s  of the dense one
+    predicted_latency_s  of the chosen plan
     predicted_speedup    over the dense ONNX file as it was timed when the network was profiled
     speedup              measured: dense / sparse
     plan                 {layer: {block, sparsity} or "dense"}

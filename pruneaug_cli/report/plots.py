@@ -59,11 +59,12 @@ def sparsity_figure(document: Document) -> go.Figure | None:
     plan = document.get("plan")
     if not plan:
         return None
-    names = [html.escape(name) for name in plan]
-    planned = [
-        choice["sparsity"] if isinstance(choice, Mapping) else 0.0 for choice in plan.values()
-    ]
-    labels = [choice["block"] if isinstance(choice, Mapping) else "" for choice in plan.values()]
+    ordered = [layer["name"] for layer in document.get("layers", ()) if layer["name"] in plan]
+    ordered += [name for name in plan if name not in ordered]
+    choices = [plan[name] for name in ordered]
+    names = [html.escape(name) for name in ordered]
+    planned = [choice["sparsity"] if isinstance(choice, Mapping) else 0.0 for choice in choices]
+    labels = [choice["block"] if isinstance(choice, Mapping) else "" for choice in choices]
     figure = go.Figure()
     figure.add_trace(go.Bar(
         name="plan", x=names, y=[_percent(value) for value in planned], text=labels,
@@ -73,7 +74,7 @@ def sparsity_figure(document: Document) -> go.Figure | None:
     if counted:
         figure.add_trace(go.Bar(
             name="counted in the file", x=names, marker_color=_GREEN,
-            y=[_percent(counted.get(name)) for name in plan],
+            y=[_percent(counted.get(name)) for name in ordered],
         ))  # fmt: skip
     return _label(figure, "Sparsity per layer", "layer", "blocks removed (%)")
 
@@ -93,7 +94,7 @@ def _points(
 
 
 def _add_dense(figure: go.Figure, document: Document) -> None:
-    latency = number(document.get("predicted_dense_latency_s"))
+    latency = number(document.get("dense", {}).get("latency_s"))
     metric = number(document.get("dense", {}).get("metric"))
     if latency is not None and metric is not None:
         figure.add_trace(go.Scatter(

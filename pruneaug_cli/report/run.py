@@ -55,7 +55,6 @@ def result_table(document: Document) -> Table:
         {
             **dense,
             "model": "dense",
-            "predicted_s": document.get("predicted_dense_latency_s"),
             "speedup": ratio(dense.get("latency_s"), dense.get("latency_s")),
         },
         {
