@@ -27,8 +27,9 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
                          origin, predicted_latency_s, metric, seconds}]
     trials               how many were evaluated
     finetune             {epochs, metric_before, metric_after}
-    export               {max_abs_diff_library, max_abs_diff_stock, tolerance, sparsity {layer: s}}
-    bench                {threads, repeats, max_abs_diff, stock_latency_s}
+    export               {max_abs_diff_library, max_abs_diff_stock, tolerance, sparsity {layer: s},
+                         regions, outside [text]}: outside what stayed standard ops, and why
+    bench                {threads, repeats, max_abs_diff, stock_latency_s, stock_over_dense}
     files                {name: path relative to the run}: dense, sparse, library, checkpoint, plan
     seconds              {step: s}
 """

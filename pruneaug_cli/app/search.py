@@ -50,11 +50,11 @@ def search_run(
     What can be refused from names and prices alone is refused before anything is spent.
     """
     started = time.monotonic()
-    write_text(run.recipe, dump_recipe(recipe))
     STRATEGIES.create(recipe.search.strategy)
     require_criterion(recipe.search.criterion)
     pricing = price(prepared, recipe, run, progress)
     require_reachable(_priced(recipe, pricing))
+    write_text(run.recipe, dump_recipe(recipe))
     database = make_database(run, recipe, prepared, pricing.candidates, progress)
     evaluator = StitchedEvaluator(
         prepared.model,
@@ -68,7 +68,7 @@ def search_run(
         evaluator,
         strategy=recipe.search.strategy,
         storage=storage or f"sqlite:///{run.study.resolve()}",
-        study_name=_STUDY if storage is None else f"{_STUDY}-{prepared.task.name}",
+        study_name=_STUDY if storage is None else f"{_STUDY}-{run.path.name}",
         trials=recipe.search.trials,
         timeout_s=recipe.search.timeout_s,
         seed=recipe.seed,
@@ -80,8 +80,11 @@ def search_run(
     known = run.plan.exists() and run.pruned.exists() and run.read_plan() == stored
     if not known:
         _store(run, prepared, stored, database, evaluator)
+    news = result_of_search(recipe, prepared, pricing, problem, found)
+    if known:  # what later steps measured of this plan still holds
+        news = {key: value for key, value in news.items() if key not in ("dense", "sparse")}
     return run.update_result(
-        result_of_search(recipe, prepared, pricing, problem, found),
+        news,
         step="search",
         seconds=time.monotonic() - started,
         drop=() if known else ("sparse", "speedup", "export", "bench", "finetune"),

@@ -87,6 +87,9 @@ def test_each_step_can_be_run_alone(mini_profile, invoke, tmp_path):
         outcome = invoke(*step, "--json")
         assert outcome.code == 0, outcome.err
         assert json.loads(outcome.out)["schema_version"] == 1
+    trained = json.loads((run / "result.json").read_text())["sparse"]
+    again = invoke(*steps[0], "--json")
+    assert json.loads(again.out)["sparse"] == trained
     bench = invoke("bench", run / "model.onnx", "--against", run / "model.dense.onnx", "--json")
     assert bench.code == 0, bench.err
     models = json.loads(bench.out)["models"]
