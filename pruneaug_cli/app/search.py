@@ -77,7 +77,7 @@ def search_run(
     stored = StoredPlan(
         found.best.plan, found.best.predicted_latency_s, prepared.checkpoint, pricing.digest()
     )
-    known = run.plan.exists() and run.pruned.exists() and run.read_plan() == stored
+    known = _is_stored(run, stored)
     if not known:
         _store(run, prepared, stored, database, evaluator)
     news = result_of_search(recipe, prepared, pricing, problem, found)
@@ -141,6 +141,12 @@ def _problem(
         max_drop=drop,
         target_latency_s=target,
     )
+
+
+def _is_stored(run: RunDirectory, stored: StoredPlan) -> bool:
+    """Whether an earlier search of this run ended with the same plan, and said so."""
+    written = run.plan.exists() and run.pruned.exists() and "sparse" in run.read_result()
+    return written and run.read_plan() == stored
 
 
 def _store(
