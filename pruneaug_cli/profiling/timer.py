@@ -93,11 +93,11 @@ class SessionTimer:
         """One dense convolution of 64 by 64 channels on 16 by 16 pixels, about 0.1 ms."""
         return self.pace.best_s
 
-    def side_by_side(self, calls: Sequence[Callable[[], object]], *, repeats: int) -> list[Samples]:
-        """Time calls as on the machine at the yardstick's speed."""
-        return time_in_pace(
-            calls, self.pace, repeats=repeats, sample_s=self._sample_s, clock=self._clock
-        )
+    def side_by_side(
+        self, calls: Sequence[Callable[[], object]], *, repeats: int, sample_s: float
+    ) -> list[Samples]:
+        """Time calls as on the machine at the yardstick's speed; see :func:`time_in_pace`."""
+        return time_in_pace(calls, self.pace, repeats=repeats, sample_s=sample_s, clock=self._clock)
 
     def ours(self, geometry: Geometry, choice: LayerChoice) -> Samples:
         """The layer inside a region of ours."""
@@ -120,7 +120,9 @@ class SessionTimer:
         self, model: Callable[[int], bytes], added: int, library: Path | None
     ) -> Samples:
         once, many = (self.call(model(copies), library) for copies in (1, 1 + added))
-        short, long = self.side_by_side([once, many], repeats=self._repeats)
+        short, long = self.side_by_side(
+            [once, many], repeats=self._repeats, sample_s=self._sample_s
+        )
         pairs = zip(long.samples_s, short.samples_s, strict=True)
         return Samples(tuple((slow - fast) / added for slow, fast in pairs))
 
