@@ -1,9 +1,9 @@
 """What a whole network costs besides its layers, and what its dense peer takes: measured once.
 
-A plan's predicted latency is the sum of its layers plus a rest: entering and leaving regions,
-pooling, the classifier's softmax, whatever runs outside. The rest is measured, not modelled: the
-network is exported with a few random plans, timed whole, and what the sum of the layers does not
-explain is the rest. The dense ONNX file is timed beside it: it is what speed-ups refer to.
+A plan's predicted latency is the sum of its layers, scaled a little for the caches they share, plus
+a rest: entering and leaving regions, pooling, whatever runs outside. Both are measured, not
+modelled: the network is exported with a few random plans and timed whole, and a line is fitted
+(``NetworkMeasurement``). The dense ONNX file is timed beside it: it is what speed-ups refer to.
 """
 
 import copy

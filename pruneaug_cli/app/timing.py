@@ -6,6 +6,7 @@ Latencies are given for the machine at the speed at which its layers were profil
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,8 @@ def bench_run(run: RunDirectory, recipe: Recipe, progress: Progress) -> dict[str
 
 
 def _pace(profile: Profile, library: Path, threads: int) -> Pace:
-    """The speed at which the layers were profiled, if that was here; else the best seen now."""
-    reason = why_not_extend(
-        profile, host=host_facts(), kernels=profile.kernels, platform=profile.platform
-    )
+    """The speed at which the layers were profiled, if here and so; else the best seen now."""
+    platform = replace(profile.platform, threads=threads)
+    reason = why_not_extend(profile, host=host_facts(), kernels=profile.kernels, platform=platform)
     best_s = float(profile.settings.get("yardstick_s", math.inf)) if reason is None else math.inf
     return SessionTimer(library, threads, yardstick_s=best_s).pace
