@@ -1,16 +1,21 @@
 """The engine through ctypes: regions on NumPy arrays. The C side is ``src/region.h``."""
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from pruneaug_cli.kernels.encoding import EncodedRegion
 from pruneaug_cli.kernels.program import Floats
+from pruneaug_cli.kernels.steps import StepKind
 
+STEP_KINDS: tuple[StepKind, ...] = get_args(StepKind)  # the position is the code in region.h
 _ERROR_BYTES = 512
 _Floats = ctypes.POINTER(ctypes.c_float)
 
@@ -44,6 +49,77 @@ class Library:
             ValueError: the program is damaged; the message names the record.
         """
         return Region(self._functions, encoded)
+
+    @contextmanager
+    def watch(self, room: int = 1 << 20) -> "Iterator[Watch]":
+        """Record what each step of every region takes while the block runs.
+
+        Regions inside ONNX Runtime sessions that use this library file are watched too. Do not
+        enter or leave while a region runs on another thread.
+
+        Args:
+            room: integers to record, two and one per step for every run of a region; runs beyond
+                are not recorded.
+        """
+        watch = Watch(self._functions, room)
+        try:
+            yield watch
+        finally:
+            watch.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class StepTimes:
+    """What the steps of one region took, run by run.
+
+    Attributes:
+        region: tells regions apart while they live.
+        steps: what each step is: its kind, and the number of the input (load), the output
+            (store) or the instruction (split, compute).
+        seconds: (runs, steps), all samples of a run together.
+    """
+
+    region: int
+    steps: tuple[tuple[StepKind, int], ...]
+    seconds: npt.NDArray[np.float64]
+
+
+class Watch:
+    """Step times being recorded; made by :meth:`Library.watch`."""
+
+    def __init__(self, functions: ctypes.CDLL, room: int) -> None:
+        self._functions = functions
+        self._records = np.zeros(room, np.int64)
+        functions.pa_watch(self._records.ctypes.data, room)
+
+    def stop(self) -> None:
+        """Record nothing more."""
+        self._functions.pa_watch(None, 0)
+
+    def clear(self) -> None:
+        """Forget what was recorded, so that warm-up runs do not count."""
+        self._functions.pa_watch(self._records.ctypes.data, self._records.size)
+
+    def times(self) -> list[StepTimes]:
+        """Step times per region, in the order of their first run; the regions must still live."""
+        runs: dict[int, list[npt.NDArray[np.int64]]] = {}
+        start, used = 0, int(self._functions.pa_watched())
+        while start < used:
+            region, steps = (int(number) for number in self._records[start : start + 2])
+            runs.setdefault(region, []).append(self._records[start + 2 : start + 2 + steps])
+            start += 2 + steps
+        return [
+            StepTimes(region, self._steps(region), 1e-9 * np.array(seen, np.float64))
+            for region, seen in runs.items()
+        ]
+
+    def _steps(self, region: int) -> tuple[tuple[StepKind, int], ...]:
+        kind, number = ctypes.c_int32(), ctypes.c_int32()
+        steps = []
+        for index in range(self._functions.pa_region_steps(region)):
+            self._functions.pa_region_step(region, index, ctypes.byref(kind), ctypes.byref(number))
+            steps.append((STEP_KINDS[kind.value], number.value))
+        return tuple(steps)
 
 
 class Region:
@@ -145,7 +221,12 @@ def _declare(functions: ctypes.CDLL) -> None:
     ]  # fmt: skip
     functions.pa_region_destroy.argtypes = [pointer]
     functions.pa_region_destroy.restype = None
-    for count in (functions.pa_region_inputs, functions.pa_region_outputs):
+    functions.pa_watch.argtypes, functions.pa_watch.restype = [pointer, size], None
+    functions.pa_watched.argtypes, functions.pa_watched.restype = [], size
+    functions.pa_region_step.argtypes = [pointer, size, pointer, pointer]
+    functions.pa_region_step.restype = None
+    counts = (functions.pa_region_inputs, functions.pa_region_outputs, functions.pa_region_steps)
+    for count in counts:
         count.argtypes, count.restype = [pointer], size
     for describe in (functions.pa_region_input, functions.pa_region_output):
         describe.argtypes, describe.restype = [pointer, size, pointer, pointer], None

@@ -9,6 +9,7 @@
 #include "pack.h"
 #include "product.h"
 #include "program.h"
+#include "region.h"
 
 /* How the planes of one height and width are stored: rows `pitch` floats apart, planes `stride`
  * floats apart. What lies between (right of a row, below a plane) is always zero, and is the
@@ -58,13 +59,6 @@ typedef struct {
     float *bias;
     int8_t *lanes;
 } pa_conv;
-
-typedef enum {
-    PA_STEP_LOAD,
-    PA_STEP_STORE,
-    PA_STEP_SPLIT,
-    PA_STEP_COMPUTE,
-} pa_step_kind;
 
 typedef struct {
     pa_step_kind kind;

@@ -13,6 +13,7 @@
 #include "planes.h"
 #include "product.h"
 #include "vector.h"
+#include "watch.h"
 
 /* Buffers of one run. The planes' zeros are written once, when it is made: every kernel keeps
  * them, so a workspace can serve run after run. */
@@ -270,6 +271,32 @@ static void copy_repeated_outputs(const run *call) {
     }
 }
 
+/* -- a run ---------------------------------------------------------------------------------- */
+
+static void lap(int64_t *taken, int64_t *since) {
+    int64_t now = pa_watch_now();
+    *taken += now - *since;
+    *since = now;
+}
+
+/* All steps; what each took is added to `taken` when somebody watches. */
+static int run_steps(run *call) {
+    const pa_plan *plan = &call->region->plan;
+    int64_t *taken = pa_watch_open(call->region, plan->steps + plan->row_steps);
+    int64_t since = taken ? pa_watch_now() : 0;
+    int failed = 0;
+    for (; call->sample < call->samples; call->sample++)
+        for (int32_t i = 0; i < plan->steps; i++) {
+            run_step(call, &plan->step[i]);
+            if (taken) lap(&taken[i], &since);
+        }
+    for (int32_t i = 0; i < plan->row_steps && !failed; i++) {
+        failed = run_row_step(call, &plan->row_step[i]);
+        if (taken) lap(&taken[plan->steps + i], &since);
+    }
+    return failed;
+}
+
 /* -- the interface -------------------------------------------------------------------------- */
 
 int pa_region_create(const int64_t *program, size_t program_size, const float *values,
@@ -313,10 +340,7 @@ int pa_region_run(pa_region *region, int64_t samples, const float *const *inputs
                        (long long)plan->workspace * 4);
     run call = {region, space, samples, 0, inputs, outputs, parallel};
     int failed = place_rows(&call);
-    for (; call.sample < samples && !failed; call.sample++)
-        for (int32_t i = 0; i < plan->steps; i++) run_step(&call, &plan->step[i]);
-    for (int32_t i = 0; i < plan->row_steps && !failed && samples > 0; i++)
-        failed = run_row_step(&call, &plan->row_step[i]);
+    if (!failed && samples > 0) failed = run_steps(&call);
     if (!failed && samples > 0) copy_repeated_outputs(&call);
     return_workspace(region, space);
     return failed ? pa_fail(sink, "out of memory: %lld samples", (long long)samples) : 0;
@@ -347,6 +371,18 @@ void pa_region_memory(const pa_region *region, size_t *weights_bytes, size_t *wo
     const pa_plan *plan = &region->plan;
     *weights_bytes = (size_t)pa_plan_weight_bytes(plan);
     *workspace_bytes = (size_t)(plan->workspace + plan->row_floats) * sizeof(float);
+}
+
+size_t pa_region_steps(const pa_region *region) {
+    return (size_t)region->plan.steps + (size_t)region->plan.row_steps;
+}
+
+void pa_region_step(const pa_region *region, size_t index, int32_t *kind, int32_t *number) {
+    const pa_plan *plan = &region->plan;
+    size_t planes = (size_t)plan->steps;
+    const pa_step *step = index < planes ? &plan->step[index] : &plan->row_step[index - planes];
+    *kind = step->kind;
+    *number = step->op ? (int32_t)(step->op - plan->program.instruction) : step->port;
 }
 
 const char *pa_version(void) { return "0.1.0"; }

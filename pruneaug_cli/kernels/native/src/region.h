@@ -27,6 +27,8 @@ typedef struct {
 
 enum { PA_PLANES = 1, PA_ROWS = 2 }; /* kinds of value, as in the encoding */
 
+typedef enum { PA_STEP_LOAD, PA_STEP_STORE, PA_STEP_SPLIT, PA_STEP_COMPUTE } pa_step_kind;
+
 /* 0 and *out on success; else a message in error. Copies what it needs of the blobs. */
 PA_EXPORT int pa_region_create(const int64_t *program, size_t program_size, const float *values,
                                size_t values_size, const uint8_t *masks, size_t masks_size,
@@ -51,6 +53,18 @@ PA_EXPORT int pa_region_run(pa_region *region, int64_t samples, const float *con
 /* Bytes of packed weights and indices; bytes of one workspace for one sample. */
 PA_EXPORT void pa_region_memory(const pa_region *region, size_t *weights_bytes,
                                 size_t *workspace_bytes);
+
+/* Steps of a run, and what one is: PA_STEP_LOAD, PA_STEP_STORE (number: the input, the output),
+ * PA_STEP_SPLIT or PA_STEP_COMPUTE (number: the instruction). */
+PA_EXPORT size_t pa_region_steps(const pa_region *region);
+PA_EXPORT void pa_region_step(const pa_region *region, size_t index, int32_t *kind,
+                              int32_t *number);
+
+/* From now on each run of any region appends to `records`: the region's address, how many steps
+ * follow, and the nanoseconds each took (all samples together). Runs that do not fit into `size`
+ * integers leave nothing. Null records: nobody watches any more; to be called between runs. */
+PA_EXPORT void pa_watch(int64_t *records, size_t size);
+PA_EXPORT size_t pa_watched(void); /* integers written */
 
 PA_EXPORT const char *pa_version(void);
 PA_EXPORT const char *pa_isa(void); /* "avx512", "avx2", "sse", "neon", "generic" */
