@@ -50,13 +50,20 @@ class Backend(Protocol):
         """What a measurement of it depends on: library, version, compiler, isa, digest."""
         ...
 
-    def operator_library(self) -> Path:
+    def operator_library(self, target: str | None = None) -> Path:
         """The ONNX Runtime custom-op library, built when there is none in the cache.
 
+        Args:
+            target: the kind of machine it is for; None: this one.
+
         Raises:
-            UnsupportedError: this back end has none.
+            UnsupportedError: this back end has none, or none for the target.
             ToolchainError: it cannot be built here.
         """
+        ...
+
+    def runs_here(self, library: Path) -> bool:
+        """Whether this machine can load a library that :meth:`operator_library` built."""
         ...
 
 

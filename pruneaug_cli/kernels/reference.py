@@ -68,11 +68,15 @@ class ReferenceBackend:
             "digest": "",
         }
 
-    def operator_library(self) -> Path:
+    def operator_library(self, target: str | None = None) -> Path:  # noqa: ARG002 - for none
         """There is none."""
         raise UnsupportedError(
             "the reference back end has no ONNX Runtime operators", hint="use the back end 'native'"
         )
+
+    def runs_here(self, library: Path) -> bool:  # noqa: ARG002 - it makes none
+        """It has no library."""
+        return False
 
 
 def _compute(program: RegionProgram, op: Instruction, values: list[Floats]) -> _Array:

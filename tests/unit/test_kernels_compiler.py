@@ -1,6 +1,7 @@
 """The compiler's cache key, its refusals and the evidence it leaves."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -13,6 +14,13 @@ from pruneaug_cli.core import BlockShape, ConvGeometry, LinearGeometry
 from pruneaug_cli.errors import ToolchainError, UnsupportedError
 from pruneaug_cli.kernels import BACKENDS
 from pruneaug_cli.kernels.native import Compiler, NativeBackend
+from pruneaug_cli.kernels.native.compiler import SOURCES, _names
+from pruneaug_cli.kernels.native.targets import host_machine
+
+_SHARED_DEFINITION = re.compile(
+    r"^(?!static|typedef|PA_INLINE|enum|struct|extern)[a-z][\w ]*?[ *](\w+)\([^;]*?\) \{",
+    re.MULTILINE,
+)
 
 
 @pytest.fixture
@@ -28,7 +36,7 @@ def fake(tmp_path):
             f"    print({version!r}); sys.exit(0)\n"
             f"if {fail!r}:\n"
             f"    print({fail!r}, file=sys.stderr); sys.exit(1)\n"
-            "pathlib.Path(sys.argv[sys.argv.index('-o') + 1]).write_text('library')\n"
+            "pathlib.Path(sys.argv[sys.argv.index('-o') + 1]).write_text(' '.join(sys.argv))\n"
         )
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
         return path
@@ -54,8 +62,56 @@ def test_two_builds_at_once_leave_one_whole_library(fake, tmp_path):
     compiler = Compiler([str(fake())], tmp_path / "cache")
     with ThreadPoolExecutor(4) as pool:
         built = set(pool.map(lambda _: compiler.build(), range(4)))
-    assert [path.read_text() for path in built] == ["library"]
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [path.name for path in built]
+
+
+def test_two_targets_are_two_libraries(fake, tmp_path):
+    native = Compiler([str(fake())], tmp_path / "cache")
+    other = native.for_target("x86-64" if host_machine() == "x86_64" else "aarch64-linux-gnu")
+    assert native.build() != other.build()
+    assert other.build().name == f"pruneaug_ops-{other.target.name}-{other.key()}.so"
+
+
+def test_an_unknown_target_is_refused_with_those_there_are():
+    known = "known: native, x86-64, x86-64-v3, x86-64-v4, aarch64-linux-gnu"
+    with pytest.raises(UnsupportedError, match="unknown target 'sparc'") as error:
+        Compiler(target="sparc")
+    assert error.value.hint == known
+    with pytest.raises(UnsupportedError, match="unknown target 'x86-64-v2'") as error:
+        Compiler(target="x86-64-v2")
+    assert error.value.hint == f"did you mean 'x86-64-v4'? {known}"
+
+
+def test_a_compiler_that_cannot_cross_compile_is_told(fake, tmp_path):
+    foreign = "x86-64" if host_machine() == "aarch64" else "aarch64-linux-gnu"
+    compiler = Compiler([str(fake())], tmp_path / "cache", foreign)
+    with pytest.raises(UnsupportedError, match=f"only, not for {foreign}") as error:
+        compiler.build()
+    assert error.value.hint == "unset PRUNEAUG_CC to cross-compile with ziglang"
+
+
+def test_each_variant_has_names_of_its_own():
+    header = _names("avx2")
+    assert "#define pa_region_create pa_avx2_region_create\n" in header
+    assert "#define pa_pack pa_avx2_pack\n" in header
+
+
+def test_everything_the_sources_share_can_be_renamed():
+    """What is not called pa_ would clash when a library holds the engine twice."""
+    for path in SOURCES.glob("*.c"):
+        if path.name in ("dispatch.c", "ort_op.c"):
+            continue
+        for name in _SHARED_DEFINITION.findall(path.read_text("utf-8")):
+            assert name.startswith("pa_"), f"{path.name}: {name} is neither static nor pa_"
+
+
+def test_the_dispatcher_forwards_the_whole_interface():
+    header = (SOURCES / "region.h").read_text("utf-8")
+    dispatcher = (SOURCES / "dispatch.c").read_text("utf-8")
+    functions = re.findall(r"^PA_EXPORT [^;(]*?(pa_\w+)\(", header, flags=re.MULTILINE)
+    assert len(functions) > 10
+    for name in functions:
+        assert re.search(rf"^[\w ]+ \**{name}\(", dispatcher, flags=re.MULTILINE), name
 
 
 def test_a_failure_says_why_and_how_to_repeat_it(fake, tmp_path):
@@ -64,8 +120,14 @@ def test_a_failure_says_why_and_how_to_repeat_it(fake, tmp_path):
         compiler.build()
     assert e.value.hint is not None
     assert e.value.hint.startswith(f"repeat with: {tmp_path}")
-    (evidence,) = (tmp_path / "cache").glob("failed-*.txt")
+    (evidence,) = (tmp_path / "cache").glob("failed-*/errors.txt")
     assert "x.c:3:1: error: no" in evidence.read_text()
+    repeated = subprocess.run(  # noqa: S602 - the hint is for a shell
+        e.value.hint.removeprefix("repeat with: "), shell=True, capture_output=True, check=False
+    )
+    assert b"x.c:3:1: error: no" in repeated.stderr
+    (header,) = (tmp_path / "cache").glob("failed-*/native.h")
+    assert f"-include {header}" in e.value.hint
 
 
 def test_a_missing_compiler_is_named(tmp_path):

@@ -67,9 +67,17 @@ class NativeBackend:
             "digest": self._compiler.key(),
         }
 
-    def operator_library(self) -> Path:
+    def operator_library(self, target: str | None = None) -> Path:
         """See :meth:`Backend.operator_library`."""
-        return self._compiler.build()
+        compiler = self._compiler if target is None else self._compiler.for_target(target)
+        return compiler.build()
+
+    def runs_here(self, library: Path) -> bool:
+        """See :meth:`Backend.runs_here`."""
+        try:
+            return Library(library).isa != "none"
+        except OSError:
+            return False
 
     @functools.cached_property
     def library(self) -> Library:

@@ -1,47 +1,81 @@
-"""Builds the library from ``src/`` for this machine, once.
+"""Builds the library from ``src/``, for this machine or another, once.
 
 The compiler is the one in the ziglang wheel, or the command in ``PRUNEAUG_CC``. The result lies in
 ``$XDG_CACHE_HOME/pruneaug/kernels`` (``~/.cache`` without it) under a key of everything that shaped
-it: compiler version, flags, the machine's instruction set, every source. A build goes to a private
-folder and is renamed into place, so two processes may build at once and a reader never sees half
-a file.
+it: compiler version, flags, every source, and the machine's instruction set when it is built for
+this machine. A build goes to a private folder and is renamed into place, so two processes may build
+at once and a reader never sees half a file.
+
+Several variants of the engine fit in one library because each is compiled with its names changed
+(:func:`_names`): ``pa_pack`` becomes ``pa_avx2_pack``. The sources say nothing of it.
 """
 
 import functools
 import os
 import platform
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
-from pruneaug_cli.errors import ToolchainError
+from pruneaug_cli.errors import ToolchainError, UnsupportedError
 from pruneaug_cli.files import digest_bytes
+from pruneaug_cli.kernels.native.targets import (
+    NATIVE,
+    find_target,
+    machine_flags,
+    shared_flags,
+    variant_flags,
+    why_not_built,
+)
 
 SOURCES = Path(__file__).parent / "src"
+_SHARED = ("dispatch.c", "ort_op.c")  # compiled once; all else once per variant
 _FLAGS = (
-    "-std=gnu11", "-O3", "-shared", "-fPIC", "-fvisibility=hidden", "-fno-math-errno",
+    "-std=gnu11", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno",
     "-ffp-contract=fast",  # multiply-adds round once: nearer to the exact sum, and twice as fast
     "-fno-sanitize=undefined",  # zig's default
     "-pthread",
 )  # fmt: skip
+_NAME = re.compile(r"\bpa_\w+")
 _BUILD_LIMIT_S = 600.0
 
 
 class Compiler:
-    """A C compiler and a folder of what it built.
+    """A C compiler, a target, and a folder of what it built.
 
     Args:
         command: the compiler and its first arguments; None: ``PRUNEAUG_CC``, else ziglang.
         cache: the folder; None: the user's cache folder.
+        target: what to build for (``targets.py``).
+
+    Raises:
+        UnsupportedError: nobody knows the target.
     """
 
-    def __init__(self, command: Sequence[str] | None = None, cache: Path | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str] | None = None,
+        cache: Path | None = None,
+        target: str = NATIVE,
+    ) -> None:
         self._command = tuple(command) if command is not None else None
         self._cache = cache
+        self.target = find_target(target)
+
+    def for_target(self, target: str) -> "Compiler":
+        """The same compiler and folder, another target.
+
+        Raises:
+            UnsupportedError: nobody knows the target.
+        """
+        return Compiler(self._command, self._cache, target)
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -77,15 +111,12 @@ class Compiler:
         """
         return _version(self.command, self._environment_items())
 
-    def flags(self) -> tuple[str, ...]:
-        """Every flag of a build."""
-        if platform.machine().lower() in ("x86_64", "amd64", "i686"):
-            return (*_FLAGS, "-march=native", "-mprefer-vector-width=512")
-        return (*_FLAGS, "-mcpu=native")
-
     def key(self) -> str:
         """Digest of all that shapes the library."""
-        texts = (self.version(), *self.command, *self.flags(), _instruction_set())
+        here = _instruction_set() if self.target.name == NATIVE else self.target.name
+        steps = [*self._compile_steps(Path()), self._link_step(Path(), [])]
+        words = (word.replace(str(SOURCES), "src") for step in steps for word in step)
+        texts = (self.version(), here, *words)
         files = (part for path in _files() for part in (path.name.encode(), path.read_bytes()))
         return digest_bytes(*(text.encode() for text in texts), *files)[:16]
 
@@ -93,37 +124,77 @@ class Compiler:
         """Return the library, compiling it when it is not in the cache.
 
         Raises:
-            ToolchainError: there is no compiler, or it rejected a source; its message is kept in
-                ``errors.txt`` beside the sources, and the hint is the command to repeat.
+            ToolchainError: there is no compiler, or it rejected a source; its message and all that
+                it read are kept in ``failed-KEY/`` in the cache, and the hint is the command to
+                repeat.
+            UnsupportedError: the compiler cannot build for the target.
         """
         if reason := self.why_unavailable():
             raise ToolchainError(
                 reason, hint="pip install ziglang, or set PRUNEAUG_CC to a C compiler"
             )
+        if reason := why_not_built(self.target, self.command):
+            raise UnsupportedError(reason, hint="unset PRUNEAUG_CC to cross-compile with ziglang")
         key = self.key()
-        library = self.cache / f"pruneaug_ops-{key}.so"
+        label = "" if self.target.name == NATIVE else f"{self.target.name}-"
+        library = self.cache / f"pruneaug_ops-{label}{key}.so"
         if not library.exists():
             self.cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".build-", dir=self.cache) as folder:
-                made = Path(folder) / library.name
-                self._compile(made, evidence=self.cache / f"failed-{key}.txt")
-                made.replace(library)
+            folder = Path(tempfile.mkdtemp(prefix=".build-", dir=self.cache))
+            try:
+                self._build_in(folder).replace(library)
+            except _RejectedError as error:
+                raise self._evidence(error, folder, self.cache / f"failed-{key}") from error
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
         return library
 
-    def _compile(self, target: Path, evidence: Path) -> None:
-        sources = [str(path) for path in _files() if path.suffix == ".c"]
-        argv = [*self.command, *self.flags(), *sources, "-o", str(target), "-lm"]
-        done = _run(argv, dict(self._environment_items()))
-        if done.returncode == 0 and target.exists():
-            return
-        repeat = shlex.join([*argv[:-2], str(evidence.with_suffix(".so")), argv[-1]])
-        evidence.write_text(f"{repeat}\n\n{done.stderr}", encoding="utf-8")
-        lines = done.stderr.strip().splitlines()
+    def _build_in(self, folder: Path) -> Path:
+        for variant in self.target.variants:
+            (folder / f"{variant.name}.h").write_text(_names(variant.name), encoding="utf-8")
+        steps = self._compile_steps(folder)
+        environment = dict(self._environment_items())
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            list(pool.map(lambda step: _require(step, environment), steps))
+        link = self._link_step(folder, [step[-1] for step in steps])
+        _require(link, environment)
+        return Path(link[-1])
+
+    def _compile_steps(self, folder: Path) -> list[list[str]]:
+        """One command per source and variant, the longest first; each ends with what it makes."""
+        common = [*self.command, *machine_flags(self.target, self.command), *_FLAGS, "-c"]
+        shared = [path for path in _files() if path.name in _SHARED]
+        engine = [path for path in _files() if path.suffix == ".c" and path not in shared]
+        names = "".join(f"V({variant.name})" for variant in self.target.variants)
+        steps = []
+        for path in sorted(engine, key=lambda path: -path.stat().st_size):
+            for variant in self.target.variants:
+                flags = variant_flags(variant, self.target, self.command)
+                header = str(folder / f"{variant.name}.h")
+                made = str(folder / f"{path.stem}-{variant.name}.o")
+                steps.append([*common, *flags, "-include", header, str(path), "-o", made])
+        for path in shared:
+            flags = (*shared_flags(self.command), f"-DPA_VARIANTS={names}")
+            steps.append([*common, *flags, str(path), "-o", str(folder / f"{path.stem}.o")])
+        return steps
+
+    def _link_step(self, folder: Path, objects: Sequence[str]) -> list[str]:
+        flags = (*machine_flags(self.target, self.command), "-shared", "-pthread")
+        made = str(folder / "library.so")
+        return [*self.command, *flags, *objects, "-lm", "-o", made]
+
+    def _evidence(self, error: "_RejectedError", folder: Path, kept: Path) -> ToolchainError:
+        """Keep what was compiled and what the compiler said."""
+        shutil.rmtree(kept, ignore_errors=True)
+        folder.rename(kept)
+        repeat = shlex.join(error.step).replace(str(folder), str(kept))
+        (kept / "errors.txt").write_text(f"{repeat}\n\n{error.said}", encoding="utf-8")
+        lines = error.said.strip().splitlines()
         first = next(
             (line for line in lines if "error" in line), lines[0] if lines else "no output"
         )
-        raise ToolchainError(
-            f"{self.command[0]} rejected the kernels (all of it: {evidence}): {first}",
+        return ToolchainError(
+            f"{self.command[0]} rejected the kernels (all of it: {kept / 'errors.txt'}): {first}",
             hint=f"repeat with: {repeat}",
         )
 
@@ -132,6 +203,30 @@ class Compiler:
         zig = str(self.cache / "zig")
         ours = {"ZIG_GLOBAL_CACHE_DIR": zig, "ZIG_LOCAL_CACHE_DIR": zig}
         return tuple(sorted({**ours, **os.environ}.items()))
+
+
+class _RejectedError(Exception):
+    """A command of a build that failed, and what it said."""
+
+    def __init__(self, step: Sequence[str], said: str) -> None:
+        super().__init__(said)
+        self.step, self.said = step, said
+
+
+def _require(step: Sequence[str], environment: dict[str, str]) -> None:
+    done = _run(list(step), environment)
+    if done.returncode != 0 or not Path(step[-1]).exists():
+        raise _RejectedError(step, done.stderr)
+
+
+def _names(variant: str) -> str:
+    """A header that gives everything called ``pa_…`` in the sources a name of this variant.
+
+    Types and static functions are renamed with the rest: within one variant nothing changes.
+    """
+    words = {word for path in _files() for word in _NAME.findall(path.read_text("utf-8"))}
+    lines = (f"#define {word} pa_{variant}_{word.removeprefix('pa_')}" for word in sorted(words))
+    return "\n".join(["#define PA_EXPORT", *lines, ""])
 
 
 def _files() -> list[Path]:

@@ -2,17 +2,17 @@
  *
  * The program is the integer encoding of pruneaug_cli/kernels/encoding.py. All of it may come from
  * a stranger's file: pa_region_create checks every number and refuses with a message that names
- * the record. One region may run on several threads at once. */
+ * the record. One region may run on several threads at once.
+ *
+ * A library holds the engine once per instruction set: what is added here, dispatch.c forwards. */
 #ifndef PRUNEAUG_REGION_H
 #define PRUNEAUG_REGION_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(__GNUC__)
+#ifndef PA_EXPORT /* empty in the engine's variants, which only the dispatcher sees */
 #define PA_EXPORT __attribute__((visibility("default")))
-#else
-#define PA_EXPORT
 #endif
 
 typedef struct pa_region pa_region;
@@ -67,6 +67,9 @@ PA_EXPORT void pa_watch(int64_t *records, size_t size);
 PA_EXPORT size_t pa_watched(void); /* integers written */
 
 PA_EXPORT const char *pa_version(void);
-PA_EXPORT const char *pa_isa(void); /* "avx512", "avx2", "sse", "neon", "generic" */
+
+/* "avx512", "avx2", "sse", "neon", "generic"; or "none" when this processor runs no variant of the
+ * library, or not the one named by PRUNEAUG_ISA: then pa_region_create says so. */
+PA_EXPORT const char *pa_isa(void);
 
 #endif
