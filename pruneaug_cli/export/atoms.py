@@ -11,6 +11,7 @@ from typing import assert_never
 
 import onnx_ir as ir
 
+from pruneaug_cli.kernels.activation import NONE
 from pruneaug_cli.kernels.program import (
     Activate,
     Add,
@@ -111,10 +112,10 @@ def _with_successor(atom: Atom, made: dict[ir.Value, Atom]) -> Atom | None:
 
 def _joined(before: Atom, op: Instruction) -> Instruction | None:
     match before.instruction, op:
-        case Conv() | Linear() as product, Activate() if product.epilogue.activation == "none":
+        case Conv() | Linear() as product, Activate() if product.epilogue.activation == NONE:
             epilogue = replace(product.epilogue, activation=op.activation)
             return replace(product, epilogue=epilogue)
-        case Add(activation="none") as total, Activate():
+        case Add() as total, Activate() if total.activation == NONE:
             return replace(total, activation=op.activation)
         case Subsample() as first, Subsample():
             # zero channels stay zero channels when sampled, so the strides simply multiply
@@ -160,4 +161,4 @@ def _open_product(atom: Atom) -> Conv | Linear | None:
     op = atom.instruction
     if not isinstance(op, Conv | Linear) or not used_once(atom.output):
         return None
-    return op if op.epilogue.residual is None and op.epilogue.activation == "none" else None
+    return op if op.epilogue.residual is None and op.epilogue.activation == NONE else None

@@ -13,18 +13,19 @@ graph: the function costs it load time and nothing per inference. Two details of
 shape it: Div and Mod have no kernels for uint8 (so: int64), and NonZero is never folded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
+import numpy as np
 import onnx
 from onnx import helper
 
 from pruneaug_cli.core import BlockGrid
 from pruneaug_cli.export.schema import DOMAIN, ONNX_OPSET
+from pruneaug_cli.kernels.activation import Activation, ActivationKind
 from pruneaug_cli.kernels.encoding import HEADER, INPUT, INSTRUCTION, WEIGHT, EncodedRegion
 from pruneaug_cli.kernels.program import (
     Activate,
-    Activation,
     Add,
     AveragePool,
     Conv,
@@ -39,6 +40,9 @@ from pruneaug_cli.kernels.program import (
     Weight,
 )
 
+_PLAIN: Mapping[ActivationKind, str] = {
+    "relu": "Relu", "gelu": "Gelu", "sigmoid": "Sigmoid", "tanh": "Tanh", "hard_swish": "HardSwish",
+}  # fmt: skip
 VALUES, MASKS = "values", "masks"
 
 
@@ -152,13 +156,30 @@ class _Body:
         return [self._cut(VALUES, self._records[number][3], weight.shape.rows)]
 
     def _activate(self, source: str, activation: Activation, result: str) -> None:
-        match activation:
+        match activation.kind:
             case "none":
                 self.node("Identity", source, output=result)
-            case "relu":
-                self.node("Relu", source, output=result)
+            case "clip":
+                self.node("Clip", source, *self._bounds(activation), output=result)
+            case "silu":
+                self.node("Mul", source, self.node("Sigmoid", source), output=result)
+            case "hard_sigmoid":
+                slope, offset = activation.low, activation.high
+                self.node("HardSigmoid", source, output=result, alpha=slope, beta=offset)
+            case "leaky_relu":
+                self.node("LeakyRelu", source, output=result, alpha=activation.low)
+            case "gelu_tanh":
+                self.node("Gelu", source, output=result, approximate="tanh")
+            case "relu" | "gelu" | "sigmoid" | "tanh" | "hard_swish":
+                self.node(_PLAIN[activation.kind], source, output=result)
             case _:
-                assert_never(activation)
+                assert_never(activation.kind)
+
+    def _bounds(self, activation: Activation) -> list[str]:
+        return [
+            self.node("Constant", value_float=bound) if np.isfinite(bound) else ""
+            for bound in (activation.low, activation.high)
+        ]
 
     def _subsample(self, op: Subsample, result: str) -> None:
         large = 2**31 - 1

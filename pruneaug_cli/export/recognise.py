@@ -19,6 +19,7 @@ from pruneaug_cli.export.ports import (
     planes,
     rows,
 )
+from pruneaug_cli.kernels.activation import RELU
 from pruneaug_cli.kernels.inference import value_shapes
 from pruneaug_cli.kernels.program import (
     Activate,
@@ -157,7 +158,7 @@ class _Recogniser:
         )
 
     def relu(self, node: ir.Node) -> Atom | Reason:
-        return self._elementwise(node, Activate(0, "relu"), (_input(node, 0),))
+        return self._elementwise(node, Activate(0, RELU), (_input(node, 0),))
 
     def _elementwise(
         self, node: ir.Node, op: Instruction, values: tuple[ir.Value, ...]

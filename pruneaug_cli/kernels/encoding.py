@@ -1,15 +1,16 @@
 """The integer encoding of a region program and its two blobs: the format inside the ONNX file.
 
 A region node has the attribute ``program`` (INTS) and the inputs ``values`` (float32, 1-D),
-``masks`` (uint8, 1-D), then the region's inputs. Format version 1 of ``program``::
+``masks`` (uint8, 1-D), then the region's inputs. Format version 2 of ``program``::
 
-    [1, inputs, outputs, weights, instructions]
+    [2, inputs, outputs, weights, instructions]
     per input        [kind, a, b, c]        kind 1: planes of a channels, b high, c wide
                                             kind 2: rows of a features, b = c = 0
     per output       [value]
     per weight       [M, K, r, c, blocks, values_offset, masks_offset]
                                             dense: r = c = blocks = 0, masks_offset = -1
-    per instruction  [opcode, source, weight, bias_offset, residual, activation, p0 .. p9]
+    per instruction  [opcode, source, weight, bias_offset, residual,
+                      activation, low, high, p0 .. p11]
 
 ``values`` holds, at ``values_offset``, ``blocks * r * c`` floats of a block-sparse weight (kept
 blocks in row-major order of the grid, each row-major, overhang zero) or the M * K floats of a
@@ -31,9 +32,10 @@ Opcodes and parameters::
     8 flatten
     9 subsample       p = sh sw  before after
 
-Activations: 0 none, 1 relu.
+The activation is its place in :data:`pruneaug_cli.kernels.activation.KINDS`; low and high are
+the bits of its two float32 numbers, 0 when it takes none.
 
-History: 1: first version.
+History: 1: first version, never released. 2: activations with numbers, twelve parameters.
 """
 
 from dataclasses import dataclass
@@ -43,10 +45,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, MatrixShape
+from pruneaug_cli.kernels.activation import KINDS, NONE, Activation
 from pruneaug_cli.kernels.program import (
-    ACTIVATIONS,
     Activate,
-    Activation,
     Add,
     AveragePool,
     Conv,
@@ -65,9 +66,9 @@ from pruneaug_cli.kernels.program import (
     Weight,
 )
 
-VERSION = 1
-HEADER, INPUT, WEIGHT, INSTRUCTION = 5, 4, 7, 16  # integers per record
-_PARAMETERS = 10
+VERSION = 2
+HEADER, INPUT, WEIGHT, INSTRUCTION = 5, 4, 7, 20  # integers per record
+PARAMETERS = 8  # where they start in an instruction's record
 
 Scalar = TypeVar("Scalar", np.float32, np.uint8)
 
@@ -145,10 +146,9 @@ def _encode_instruction(op: Instruction, biases: list[int]) -> list[int]:
         case Linear():
             return _product(2, op.source, op.weight, op.epilogue, biases, ())
         case Add():
-            code = ACTIVATIONS.index(op.activation)
-            return _record(3, op.left, residual=op.right, activation=code)
+            return _record(3, op.left, residual=op.right, activation=op.activation)
         case Activate():
-            return _record(4, op.source, activation=ACTIVATIONS.index(op.activation))
+            return _record(4, op.source, activation=op.activation)
         case MaxPool():
             return _record(5, op.source, parameters=(*op.kernel, *op.stride, *op.pads))
         case AveragePool():
@@ -178,7 +178,7 @@ def _product(
         weight=weight,
         bias=-1 if epilogue.bias is None else biases[epilogue.bias],
         residual=-1 if epilogue.residual is None else epilogue.residual,
-        activation=ACTIVATIONS.index(epilogue.activation),
+        activation=epilogue.activation,
         parameters=parameters,
     )
 
@@ -190,11 +190,12 @@ def _record(
     weight: int = -1,
     bias: int = -1,
     residual: int = -1,
-    activation: int = 0,
+    activation: Activation = NONE,
     parameters: tuple[int, ...] = (),
 ) -> list[int]:
-    rest = [0] * (_PARAMETERS - len(parameters))
-    return [opcode, source, weight, bias, residual, activation, *parameters, *rest]
+    numbers = [int(np.float32(x).view(np.uint32)) for x in (activation.low, activation.high)]
+    head = [opcode, source, weight, bias, residual, activation.code, *numbers]
+    return [*head, *parameters, *[0] * (INSTRUCTION - PARAMETERS - len(parameters))]
 
 
 class _Reader:
@@ -226,7 +227,9 @@ def decode(encoded: EncodedRegion) -> RegionProgram:
     reader = _Reader(encoded.program)
     version, inputs, outputs, weights, instructions = reader.take(HEADER)
     if version != VERSION:
-        raise ValueError(f"program version {version} is not the supported {VERSION}")
+        raise ValueError(
+            f"program version {version} is not the supported {VERSION}: export the model again"
+        )
     shapes = tuple(_decode_shape(reader.take(INPUT)) for _ in range(inputs))
     values = reader.take(outputs)
     matrices = tuple(
@@ -275,8 +278,10 @@ def _cut(values: Floats, start: int, count: int, name: str) -> Floats:
 def _decode_instruction(
     record: tuple[int, ...], weights: tuple[Weight, ...], values: Floats, biases: list[Floats]
 ) -> Instruction:
-    opcode, source, weight, bias, residual, code, *p = record
-    activation = _activation(code)
+    opcode, source, weight, bias, residual, *_ = record
+    activation, p = _activation(*record[5:PARAMETERS]), record[PARAMETERS:]
+    if opcode > 4 and activation != NONE:
+        raise ValueError(f"opcode {opcode} takes no activation, got {activation.kind}")
     if opcode in (1, 2):
         if not 0 <= weight < len(weights):
             raise ValueError(f"weight {weight} does not exist")
@@ -293,7 +298,7 @@ def _decode_instruction(
 
 
 def _decode_simple(
-    opcode: int, source: int, residual: int, activation: Activation, p: list[int]
+    opcode: int, source: int, residual: int, activation: Activation, p: tuple[int, ...]
 ) -> Instruction:
     kernel, stride, pads = (p[0], p[1]), (p[2], p[3]), (p[4], p[5], p[6], p[7])
     match opcode:
@@ -315,7 +320,10 @@ def _decode_simple(
             raise ValueError(f"unknown opcode {opcode}")
 
 
-def _activation(code: int) -> Activation:
-    if not 0 <= code < len(ACTIVATIONS):
+def _activation(code: int, *numbers: int) -> Activation:
+    if not 0 <= code < len(KINDS):
         raise ValueError(f"unknown activation {code}")
-    return ACTIVATIONS[code]
+    if not all(0 <= bits < 1 << 32 for bits in numbers):
+        raise ValueError(f"activation {KINDS[code]}: {numbers} are not the bits of float32 numbers")
+    low, high = (float(np.uint32(bits).view(np.float32)) for bits in numbers)
+    return Activation(KINDS[code], low, high)

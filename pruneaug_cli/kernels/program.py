@@ -14,15 +14,12 @@ Conventions:
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from pruneaug_cli.core import BlockMask, BsrMatrix, MatrixShape
-
-Activation = Literal["none", "relu"]
-ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)  # the position is the code in a file
+from pruneaug_cli.kernels.activation import NONE, Activation
 
 Floats = npt.NDArray[np.float32]
 Pair = tuple[int, int]
@@ -88,7 +85,7 @@ class Epilogue:
 
     bias: int | None = None
     residual: int | None = None
-    activation: Activation = "none"
+    activation: Activation = NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +116,7 @@ class Add:
 
     left: int
     right: int
-    activation: Activation = "none"
+    activation: Activation = NONE
 
 
 @dataclass(frozen=True, slots=True)

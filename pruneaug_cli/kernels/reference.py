@@ -3,20 +3,21 @@
 Sums run in float64, so the result is the exact one rounded once per instruction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, assert_never
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import erf, expit
 
 from pruneaug_cli.core import BlockShape, Geometry
 from pruneaug_cli.errors import UnsupportedError
+from pruneaug_cli.kernels.activation import NONE, Activation, ActivationKind
 from pruneaug_cli.kernels.backend import check_inputs
 from pruneaug_cli.kernels.inference import value_shapes
 from pruneaug_cli.kernels.program import (
     Activate,
-    Activation,
     Add,
     AveragePool,
     Conv,
@@ -156,10 +157,32 @@ def _finish(
 
 
 def _activate(values: _Array, activation: Activation) -> _Array:
-    match activation:
-        case "none":
-            return values
-        case "relu":
-            return np.where(values < 0, 0, values)  # NaN passes
-        case _:
-            assert_never(activation)
+    if activation == NONE:
+        return values
+    x, a, b = values.astype(np.float64), activation.low, activation.high
+    with np.errstate(all="ignore"):  # infinities make NaN as they do in ONNX Runtime
+        match activation.kind:
+            case "clip":
+                return np.clip(x, a, b)
+            case "hard_sigmoid":
+                return np.clip(a * x + b, 0, 1)
+            case "leaky_relu":
+                return np.where(x < 0, a * x, x)
+            case kind:
+                return _FORMULAS[kind](x)
+
+
+def _gelu_tanh(x: _Array) -> _Array:
+    inner = np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)
+    return np.asarray(x / 2 * (1 + np.tanh(inner)))
+
+
+_FORMULAS: Mapping[ActivationKind, Callable[[_Array], _Array]] = {
+    "relu": lambda x: np.maximum(x, 0),
+    "gelu": lambda x: x / 2 * (1 + erf(x / np.sqrt(2))),
+    "gelu_tanh": _gelu_tanh,
+    "silu": lambda x: x * expit(x),
+    "sigmoid": expit,
+    "tanh": np.tanh,
+    "hard_swish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+}

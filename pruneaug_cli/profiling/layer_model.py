@@ -26,6 +26,7 @@ from pruneaug_cli.core import (
     keep_best,
 )
 from pruneaug_cli.export import region_model
+from pruneaug_cli.kernels.activation import RELU
 from pruneaug_cli.kernels.program import (
     Conv,
     Epilogue,
@@ -121,7 +122,7 @@ def _input_shape(geometry: Geometry) -> ValueShape:
 
 
 def _instruction(geometry: Geometry, index: int) -> Instruction:
-    epilogue = Epilogue(bias=index, activation="relu")
+    epilogue = Epilogue(bias=index, activation=RELU)
     if isinstance(geometry, LinearGeometry):
         return Linear(0, index, epilogue)
     return Conv(

@@ -10,6 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
+from torch.nn import functional
 
 from pruneaug_cli.core import (
     BlockGrid,
@@ -21,6 +23,7 @@ from pruneaug_cli.core import (
     MatrixShape,
 )
 from pruneaug_cli.kernels import BACKENDS, Backend
+from pruneaug_cli.kernels.activation import KINDS, NONE, RELU, Activation
 from pruneaug_cli.kernels.inference import value_shapes
 from pruneaug_cli.kernels.program import (
     Activate,
@@ -44,6 +47,9 @@ from pruneaug_cli.kernels.program import (
 EPS = float(np.finfo(np.float32).eps)
 BLOCKS = [BlockShape.parse(text) for text in ("1x1", "8x1", "32x1", "3x2", "16x4", "12x1", "70x70")]
 MATRICES = [MatrixShape(1, 1), MatrixShape(8, 16), MatrixShape(67, 45), MatrixShape(33, 1)]
+NUMBERS = {"clip": (-0.5, 6.0), "hard_sigmoid": (0.2, 0.5), "leaky_relu": (0.1,)}
+ACTIVATIONS = [Activation(kind, *NUMBERS.get(kind, ())) for kind in KINDS]
+SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 88.0, -88.0, 1e30, -1e30, 1e-40]
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,31 @@ def normal(rng: np.random.Generator, *shape: int) -> Floats:
     return rng.standard_normal(shape).astype(np.float32)
 
 
+def definition(x: Floats, activation: Activation) -> np.ndarray:
+    """What torch computes in float64."""
+    values, a, b = torch.from_numpy(x.astype(np.float64)), activation.low, activation.high
+    formulas = {
+        "none": lambda: values,
+        "relu": lambda: torch.relu(values),
+        "clip": lambda: torch.clip(values, a, b),
+        "gelu": lambda: values * (0.5 * (1 + torch.erf(values / 2**0.5))),
+        "gelu_tanh": lambda: functional.gelu(values, approximate="tanh"),
+        "silu": lambda: values * torch.sigmoid(values),
+        "sigmoid": lambda: torch.sigmoid(values),
+        "tanh": lambda: torch.tanh(values),
+        "hard_swish": lambda: functional.hardswish(values),
+        "hard_sigmoid": lambda: torch.clip(a * values + b, 0, 1),
+        "leaky_relu": lambda: functional.leaky_relu(values, a),
+    }
+    return np.asarray(formulas[activation.kind]())
+
+
+def assert_activated(found: Floats, expected: np.ndarray) -> None:
+    """Within 4e-7 of the larger of 1 and the result: four units in the last place of float32."""
+    with np.errstate(over="ignore"):
+        np.testing.assert_allclose(found, expected.astype(np.float32), rtol=4e-7, atol=4e-7)
+
+
 def patches(x: Floats, case: Case) -> np.ndarray:
     """Columns of every output position, (S, K, positions), by the definition of a convolution."""
     top, left, bottom, right = case.pads
@@ -117,26 +148,26 @@ def residual_network(rng: np.random.Generator, block: BlockShape, density: float
         return masked(rng, MatrixShape(rows, cols), block, density)
 
     pads = (1, 1, 1, 1)
-    relu = Epilogue(None, None, "relu")
+    relu = Epilogue(None, None, RELU)
     instructions = (
-        Conv(0, 0, (3, 3), pads=pads, epilogue=Epilogue(0, None, "relu")),  # 1
+        Conv(0, 0, (3, 3), pads=pads, epilogue=Epilogue(0, None, RELU)),  # 1
         Conv(1, 1, (3, 3), pads=pads, epilogue=relu),  # 2
-        Conv(2, 1, (3, 3), pads=pads, epilogue=Epilogue(0, 1, "relu")),  # 3: 1 dies here
+        Conv(2, 1, (3, 3), pads=pads, epilogue=Epilogue(0, 1, RELU)),  # 3: 1 dies here
         Conv(3, 2, (3, 3), (2, 2), pads, epilogue=relu),  # 4
         Conv(3, 3, (1, 1), (2, 2)),  # 5: shares the split of 4
-        Conv(4, 4, (3, 3), pads=pads, epilogue=Epilogue(None, 5, "relu")),  # 6
+        Conv(4, 4, (3, 3), pads=pads, epilogue=Epilogue(None, 5, RELU)),  # 6
         MaxPool(6, (3, 3), (2, 2), (1, 1, 1, 1)),  # 7
         Subsample(6, (2, 2), 2, 2),  # 8
-        Conv(7, 5, (3, 3), pads=pads, epilogue=Epilogue(None, 8, "relu")),  # 9
+        Conv(7, 5, (3, 3), pads=pads, epilogue=Epilogue(None, 8, RELU)),  # 9
         Subsample(6, (2, 2), 2, 2),  # 10: what 9 may not have spoilt
-        Add(9, 10, "relu"),  # 11
+        Add(9, 10, RELU),  # 11
         AveragePool(11, (2, 2), (2, 2)),  # 12
         GlobalAveragePool(11),  # 13
-        Linear(13, 6, Epilogue(1, None, "relu")),  # 14
+        Linear(13, 6, Epilogue(1, None, RELU)),  # 14
         Flatten(12),  # 15
         Linear(15, 7, Epilogue(1, 14)),  # 16
         Add(14, 16),  # 17
-        Activate(17, "relu"),  # 18
+        Activate(17, RELU),  # 18
     )  # fmt: skip
     weights = (
         weight(8, 27), weight(8, 72), weight(12, 72), weight(12, 8), weight(12, 108),
@@ -207,7 +238,7 @@ class KernelConformance:
         bound = 15 * EPS * (np.abs(x) @ np.abs(dense.T))
         assert (np.abs(found - x.astype(np.float64) @ dense.T) <= bound).all()
 
-    @pytest.mark.parametrize("activation", ["none", "relu"])
+    @pytest.mark.parametrize("activation", [NONE, RELU])
     @pytest.mark.parametrize("has_residual", [False, True])
     @pytest.mark.parametrize("has_bias", [False, True])
     def test_the_epilogue_is_bias_then_residual_then_activation(
@@ -218,7 +249,7 @@ class KernelConformance:
         x = np.array([[1.0, -2.0, 0.5]], np.float32)
         residual, bias = np.full((1, 3), 0.25, np.float32), np.full(3, -1.0, np.float32)
         expected = x + (bias if has_bias else 0) + (residual if has_residual else 0)
-        if activation == "relu":
+        if activation == RELU:
             expected = np.maximum(expected, 0)
         rows = RegionProgram((Rows(3), Rows(3)), (Linear(0, 0, epilogue),), (2,), (one,), (bias,))
         planes = RegionProgram(
@@ -228,6 +259,39 @@ class KernelConformance:
         np.testing.assert_array_equal(backend.run(rows, [x, residual])[0], expected)
         spread = [array.reshape(1, 3, 1, 1) for array in (x, residual)]
         np.testing.assert_array_equal(backend.run(planes, spread)[0].reshape(1, 3), expected)
+
+    @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda found: found.kind)
+    def test_activations_equal_their_definition(self, backend, activation):
+        """Also of NaN and infinities, alone, behind a sum, and behind products of rows."""
+        x = np.concatenate([np.linspace(-12, 12, 97), SPECIAL]).astype(np.float32)[None, :]
+        features, one = x.shape[1], Weight("one", np.ones((1, 1), np.float32))
+        expected = definition(x, activation)
+        alone = RegionProgram((Rows(features),), (Activate(0, activation),), (1,), (), ())
+        sums = RegionProgram((Rows(features),) * 2, (Add(0, 1, activation),), (2,), (), ())
+        product = Linear(0, 0, Epilogue(activation=activation))
+        rows = RegionProgram((Rows(1),), (product,), (1,), (one,), ())
+        assert_activated(backend.run(alone, [x])[0], expected)
+        assert_activated(backend.run(sums, [x, np.zeros_like(x)])[0], expected)
+        assert_activated(backend.run(rows, [np.ascontiguousarray(x.T)])[0], expected.T)
+
+    @pytest.mark.parametrize("size", [(9, 11), (8, 8), (7, 7)])
+    @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda found: found.kind)
+    def test_pads_stay_zero_behind_an_activation(self, backend, rng, activation, size):
+        """A second convolution sees what an activation leaves beside the data."""
+        first, second = masked(rng, MatrixShape(20, 18), BlockShape(8, 1), 0.5), np.ones((1, 180))
+        pads = (1, 1, 1, 1)
+        chain = (
+            Conv(0, 0, (3, 3), pads=pads, epilogue=Epilogue(activation=activation)),
+            Activate(1, activation),
+            Add(2, 1, activation),
+            Conv(3, 1, (3, 3), pads=pads),
+        )
+        weights = (first, Weight("ones", second.astype(np.float32)))
+        program = RegionProgram((Planes(2, *size),), chain, (4,), weights, ())
+        x = normal(rng, 2, 2, *size)
+        (found,) = backend.run(program, [x])
+        (expected,) = BACKENDS.create("reference").run(program, [x])
+        np.testing.assert_allclose(found, expected, atol=0.01)  # a pad that leaks adds 0.05
 
     @pytest.mark.parametrize("samples", [1, 3])
     @pytest.mark.parametrize("block", ["8x1", "4x4"])
@@ -270,7 +334,7 @@ class KernelConformance:
         x = np.full((1, 1, 2, 2), np.nan, np.float32)
         program = RegionProgram(
             (Planes(1, 2, 2),),
-            (Activate(0, "relu"), MaxPool(0, (2, 2), (1, 1)), GlobalAveragePool(0)),
+            (Activate(0, RELU), MaxPool(0, (2, 2), (1, 1)), GlobalAveragePool(0)),
             (1, 2, 3), (), (),
         )  # fmt: skip
         assert all(np.isnan(array).all() for array in backend.run(program, [x]))
@@ -301,13 +365,13 @@ class KernelConformance:
 
     def test_a_value_may_leave_twice(self, backend, rng):
         x = normal(rng, 4, 6)
-        program = RegionProgram((Rows(6),), (Activate(0, "relu"),), (1, 1), (), ())
+        program = RegionProgram((Rows(6),), (Activate(0, RELU),), (1, 1), (), ())
         first, second = backend.run(program, [x])
         np.testing.assert_array_equal(first, np.maximum(x, 0))
         np.testing.assert_array_equal(second, first)
 
     def test_no_samples_give_no_results(self, backend):
-        program = RegionProgram((Rows(6),), (Activate(0, "relu"),), (1,), (), ())
+        program = RegionProgram((Rows(6),), (Activate(0, RELU),), (1,), (), ())
         assert backend.run(program, [np.zeros((0, 6), np.float32)])[0].shape == (0, 6)
 
     @pytest.mark.parametrize(
@@ -320,7 +384,7 @@ class KernelConformance:
         ids=["number", "shape", "dtype"],
     )
     def test_inputs_that_do_not_fit_are_refused(self, backend, inputs, message):
-        program = RegionProgram((Rows(6),), (Activate(0, "relu"),), (1,), (), ())
+        program = RegionProgram((Rows(6),), (Activate(0, RELU),), (1,), (), ())
         with pytest.raises(ValueError, match=message):
             backend.run(program, inputs)
 

@@ -13,6 +13,7 @@ from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, Matri
 from pruneaug_cli.errors import ModelFileError
 from pruneaug_cli.export import count_sparsity, read_model, region_model
 from pruneaug_cli.export.schema import METADATA_PREFIX, SCHEMA_VERSION
+from pruneaug_cli.kernels.activation import RELU
 from pruneaug_cli.kernels.program import (
     Conv,
     Epilogue,
@@ -38,7 +39,7 @@ def _file() -> onnx.ModelProto:
     program = RegionProgram(
         (Planes(3, 5, 5),),
         (
-            Conv(0, 0, (3, 3), (2, 2), (1, 1, 1, 1), epilogue=Epilogue(0, None, "relu")),
+            Conv(0, 0, (3, 3), (2, 2), (1, 1, 1, 1), epilogue=Epilogue(0, None, RELU)),
             MaxPool(1, (2, 2), (1, 1)),
             GlobalAveragePool(2),
             Linear(3, 1),

@@ -13,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, MatrixShape
 from pruneaug_cli.export import region_model
 from pruneaug_cli.kernels import BACKENDS
+from pruneaug_cli.kernels.activation import NONE, RELU
 from pruneaug_cli.kernels.encoding import EncodedRegion, decode, encode
 from pruneaug_cli.kernels.inference import value_shapes
 from pruneaug_cli.kernels.program import (
@@ -86,7 +87,7 @@ class Builder:
             bias = len(self.biases) - 1
         fitting = [number for number, shape in enumerate(self.shapes) if shape == result]
         residual = self.draw(st.sampled_from([None, *fitting]))
-        return Epilogue(bias, residual, self.draw(st.sampled_from(["none", "relu"])))
+        return Epilogue(bias, residual, self.draw(st.sampled_from([NONE, RELU])))
 
 
 def _sources(op: Instruction) -> tuple[int, ...]:
@@ -157,11 +158,11 @@ def add_reshaping(build: Builder) -> None:
     sampled = Subsample(
         source, (build.number(1, 3), build.number(1, 2)), build.number(0, 2), build.number(0, 2)
     )
-    choices = [GlobalAveragePool(source), Flatten(source), sampled, Activate(source, "relu")]
+    choices = [GlobalAveragePool(source), Flatten(source), sampled, Activate(source, RELU)]
     build.append(build.draw(st.sampled_from(choices)))
 
 
-ACTIVATION = st.sampled_from(["none", "relu"])
+ACTIVATION = st.sampled_from([NONE, RELU])
 STEPS = [add_conv, add_linear, add_sum, add_pool, add_reshaping]
 
 

@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, MatrixShape
+from pruneaug_cli.kernels.activation import RELU
 from pruneaug_cli.kernels.native import NativeBackend
 from pruneaug_cli.kernels.program import Conv, Epilogue, Linear, Planes, RegionProgram, Rows, Weight
 from pruneaug_cli.kernels.reference import ReferenceBackend
@@ -50,7 +51,7 @@ def convolutions(draw):
     program = RegionProgram(
         (Planes(channels, *image),),
         (
-            Conv(0, 0, kernel, stride, pads, dilation, Epilogue(0, None, "relu")),
+            Conv(0, 0, kernel, stride, pads, dilation, Epilogue(0, None, RELU)),
             Conv(1, 1, (3, 3), pads=(1, 1, 1, 1), epilogue=Epilogue(None, residual)),
         ),
         (2,), (first, second), (bias,),

@@ -33,6 +33,7 @@ from pruneaug_cli.export import (
     read_model,
 )
 from pruneaug_cli.export.matching import planned_weights
+from pruneaug_cli.kernels.activation import RELU
 from pruneaug_cli.kernels.program import Epilogue, Linear, Rows, Weight
 
 BLOCK = BlockShape(8, 1)
@@ -118,7 +119,7 @@ def test_the_file_says_what_it_holds(case: Case) -> None:
     assert (first.node, first.layers) == ("Region0", ("first", "second"))
     assert first.program.inputs == (Rows(FIRST),)
     assert first.program.instructions == (
-        Linear(0, 0, Epilogue(bias=0, activation="relu")),
+        Linear(0, 0, Epilogue(bias=0, activation=RELU)),
         Linear(1, 1, Epilogue(bias=1, residual=1)),
     )
     assert found.metadata["plan"] == "{}"
@@ -361,7 +362,7 @@ def drop_inputs(model: onnx.ModelProto) -> None:
         (set_metadata("outside", "3"), "metadata: 'outside' should be a list of dict, got '3'"),
         (set_metadata("outside", '[{"a": 1}]'), "metadata: "),
         (set_metadata("layers", "[1"), "metadata: "),
-        (set_program(0, 2), r"node 'Region0': program version 2 is not the supported 1"),
+        (set_program(0, 1), r"node 'Region0': program version 1 is not the supported 2: export"),
         (set_program(4, 3), r"node 'Region0': program ends after"),
         (set_program(5, 7), r"node 'Region0': unknown kind of input 7"),
         (flip_a_mask_bit, r"node 'Region0': weight0: mask keeps \d+ blocks, the record says"),

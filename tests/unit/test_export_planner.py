@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, MatrixShape
 from pruneaug_cli.export.planner import NO_SPARSE_LAYER, TOO_MANY, RegionPlan, plan_regions
+from pruneaug_cli.kernels.activation import RELU
 from pruneaug_cli.kernels.program import (
     Add,
     AveragePool,
@@ -102,8 +103,8 @@ def test_bias_residual_and_relu_go_into_the_product() -> None:
     kernel = ((3, 3), (1, 1), (1, 1, 1, 1), (1, 1))
     assert region.program.inputs == (Planes(4, 8, 8),)
     assert region.program.instructions == (
-        Conv(0, 0, *kernel, Epilogue(bias=0, activation="relu")),
-        Conv(1, 1, *kernel, Epilogue(residual=0, activation="relu")),
+        Conv(0, 0, *kernel, Epilogue(bias=0, activation=RELU)),
+        Conv(1, 1, *kernel, Epilogue(residual=0, activation=RELU)),
     )
     assert region.program.outputs == (2,)
 
@@ -124,7 +125,7 @@ def test_a_residual_made_after_the_product_is_computed_before_it() -> None:
     assert isinstance(first, Conv)
     assert isinstance(second, Conv)
     assert first.kernel == (3, 3)
-    assert second == Conv(0, 1, (1, 1), epilogue=Epilogue(residual=1, activation="relu"))
+    assert second == Conv(0, 1, (1, 1), epilogue=Epilogue(residual=1, activation=RELU))
 
 
 def test_a_product_with_two_consumers_keeps_its_sum_and_relu_apart() -> None:
@@ -137,7 +138,7 @@ def test_a_product_with_two_consumers_keeps_its_sum_and_relu_apart() -> None:
     conv, total, _ = region.program.instructions
     assert isinstance(conv, Conv)
     assert conv.epilogue == Epilogue()
-    assert total == Add(1, 0, "relu")
+    assert total == Add(1, 0, RELU)
     assert len(region.program.outputs) == 2
 
 
@@ -241,7 +242,7 @@ def test_four_axes_that_a_linear_made_are_rows() -> None:
     )
     (region,) = plan(found, ["w", "v"]).regions
     assert region.program.instructions == (
-        Linear(0, 0, Epilogue(activation="relu")),
+        Linear(0, 0, Epilogue(activation=RELU)),
         Linear(1, 1, Epilogue(residual=1)),
     )
 

@@ -47,7 +47,7 @@ def changed(encoded: EncodedRegion, position: int, value: int) -> EncodedRegion:
 @pytest.mark.parametrize(
     ("position", "value", "message"),
     [
-        (HEADER, 2, "program version 2 is not the supported 1"),
+        (HEADER, 1, "program version 1 is not the supported 2: export the model again"),
         (HEADER + 1, 0, "header: count 0 at position 1 is out of range"),
         (HEADER + 4, 1 << 40, "header: count 1099511627776 at position 4 is out of range"),
         (INPUT, 3, "input 0: bad shape 3: 2 x 5 x 5"),
@@ -64,10 +64,12 @@ def changed(encoded: EncodedRegion, position: int, value: int) -> EncodedRegion:
         (INSTRUCTION + 2, 1, r"instruction 0 \(Conv\): weight 1 does not exist"),
         (INSTRUCTION + 3, 37, r"instruction 0 \(Conv\): bias lies outside the blob of 40 floats"),
         (INSTRUCTION + 4, 0, r"instruction 0 \(Conv\): value 0 does not have the shape"),
-        (INSTRUCTION + 5, 2, r"instruction 0 \(Conv\): unknown activation 2"),
-        (INSTRUCTION + 6, 2, r"instruction 0 \(Conv\): 12 inputs per output do not fit a 4x18"),
-        (INSTRUCTION + 8, 0, r"instruction 0 \(Conv\): bad window sizes"),
-        (INSTRUCTION + 14, 9, r"instruction 0 \(Conv\): no output positions"),
+        (INSTRUCTION + 5, 11, r"instruction 0 \(Conv\): unknown activation 11"),
+        (INSTRUCTION + 6, 1, r"instruction 0 \(Conv\): bad numbers 1, 0 of activation 0"),
+        (INSTRUCTION + 7, 1 << 32, r"instruction 0 \(Conv\): bad numbers 0, 4294967296 of"),
+        (INSTRUCTION + 8, 2, r"instruction 0 \(Conv\): 12 inputs per output do not fit a 4x18"),
+        (INSTRUCTION + 10, 0, r"instruction 0 \(Conv\): bad window sizes"),
+        (INSTRUCTION + 16, 9, r"instruction 0 \(Conv\): no output positions"),
     ],
 )
 def test_a_damaged_program_is_refused_with_the_record(library, position, value, message):
@@ -117,6 +119,7 @@ _MUTATE = textwrap.dedent(
     import dataclasses, json, sys
     import numpy as np
     from pruneaug_cli.core import *
+    from pruneaug_cli.kernels.activation import RELU
     from pruneaug_cli.kernels.encoding import encode
     from pruneaug_cli.kernels.native import NativeBackend
     from pruneaug_cli.kernels.program import *
@@ -132,9 +135,9 @@ _MUTATE = textwrap.dedent(
     pads = (1, 1, 1, 1)
     program = RegionProgram(
         (Planes(2, 6, 6),),
-        (Conv(0, 0, (3, 3), pads=pads, epilogue=Epilogue(0, None, "relu")),
+        (Conv(0, 0, (3, 3), pads=pads, epilogue=Epilogue(0, None, RELU)),
          Conv(1, 1, (3, 3), (2, 2), pads), Subsample(1, (2, 2), 1, 1), MaxPool(1, (2, 2), (2, 2)),
-         Add(2, 3, "relu"), GlobalAveragePool(5), Linear(6, 2, Epilogue(0)), Flatten(4),
+         Add(2, 3, RELU), GlobalAveragePool(5), Linear(6, 2, Epilogue(0)), Flatten(4),
          AveragePool(4, (2, 2), (1, 1), pads), Linear(7, 3)),
         (7, 8, 9, 5, 10),
         (weight(4, 18, "4x1"), weight(6, 36, "3x2"), weight(4, 6, "8x4"), weight(9, 4, "2x2")),

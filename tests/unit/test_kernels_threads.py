@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, MatrixShape
+from pruneaug_cli.kernels.activation import RELU
 from pruneaug_cli.kernels.encoding import encode
 from pruneaug_cli.kernels.native import NativeBackend
 from pruneaug_cli.kernels.native.library import _pointers
@@ -47,7 +48,7 @@ def region():
         (Planes(32, 32, 32),),
         (
             Conv(0, 0, (3, 3), pads=(1, 1, 1, 1)),
-            Conv(1, 0, (3, 3), pads=(1, 1, 1, 1), epilogue=Epilogue(None, 0, "relu")),
+            Conv(1, 0, (3, 3), pads=(1, 1, 1, 1), epilogue=Epilogue(None, 0, RELU)),
             MaxPool(2, (8, 8), (8, 8)), Flatten(3), Linear(4, 1),
         ),
         (2, 5), (weight(32, 288), weight(512, 512)), (),

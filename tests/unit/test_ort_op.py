@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, MatrixShape
 from pruneaug_cli.errors import ModelFileError
 from pruneaug_cli.export import region_model
+from pruneaug_cli.kernels.activation import RELU
 from pruneaug_cli.kernels.native.backend import NativeBackend
 from pruneaug_cli.kernels.program import (
     Add,
@@ -44,7 +45,7 @@ def linear_program(random, features=6, outputs=5):
     bias = random.standard_normal(outputs, np.float32)
     return RegionProgram(
         (Rows(features),),
-        (Linear(0, 0, Epilogue(bias=0, activation="relu")),),
+        (Linear(0, 0, Epilogue(bias=0, activation=RELU)),),
         (1,),
         (sparse_weight(outputs, features, random),),
         (bias,),
@@ -57,7 +58,7 @@ def conv_program(random):
         (Planes(3, 6, 5), Planes(4, 6, 5)),
         (
             Conv(0, 0, (3, 3), pads=(1, 1, 1, 1), epilogue=Epilogue(residual=1)),
-            Add(2, 1, "relu"),
+            Add(2, 1, RELU),
             GlobalAveragePool(3),
         ),
         (3, 4),

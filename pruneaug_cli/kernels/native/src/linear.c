@@ -27,8 +27,9 @@ enum {
 static void finish_part(const pa_rows *rows, const float *sums, int64_t place, int32_t count) {
     for (int32_t i = 0; i < count; i++) {
         float value = rows->residual ? sums[i] + rows->residual[place + i] : sums[i];
-        rows->y[place + i] = rows->relu && value < 0.0f ? 0.0f : value;
+        rows->y[place + i] = value;
     }
+    pa_activate_span(rows->y + place, count, NULL, rows->activation);
 }
 
 #define JOIN_(a, b) a##b
@@ -247,7 +248,8 @@ static int run_channels(const pa_linear *linear, const pa_rows *rows, const pa_p
                     panel);
         pa_run_strips(parallel, &linear->channels, samples, pa_product_run, &product);
         pa_from_panel(sums, panel, linear->rows, samples,
-                      rows->residual ? rows->residual + place : NULL, rows->relu, rows->y + place);
+                      rows->residual ? rows->residual + place : NULL, rows->activation,
+                      rows->y + place);
     }
     free(inputs);
     return 0;

@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "activation.h"
 #include "pack.h"
 #include "region.h"
 
@@ -20,7 +21,7 @@ typedef struct {
     const float *x, *residual; /* (samples, cols), (samples, rows) or null */
     float *y;                  /* (samples, rows) */
     int64_t samples;
-    int relu;
+    pa_activation activation;
 } pa_rows;
 
 /* 0, or -1 when memory runs out. Free it in both cases. */

@@ -25,10 +25,12 @@ PA_INLINE void NAME(finish)(const pa_linear *l, const pa_rows *rows, const pa_st
     for (int r = 0; r < RV; r++) {
         NAME(vec) value = acc[r];
         if (rows->residual) value += NAME(load)(rows->residual + place + r * LANES);
-        if (rows->relu)
+        if (rows->activation.kind == PA_ACT_RELU)
             value = (NAME(vec))((NAME(bits))value & ~(value < (NAME(vec)){0}));
         *(NAME(memory) *)(rows->y + place + r * LANES) = value;
     }
+    if (rows->activation.kind > PA_ACT_RELU)
+        pa_activate_span(rows->y + place, RV * LANES, NULL, rows->activation);
 }
 
 PA_INLINE void NAME(accumulate)(const float *x, int64_t K, const int32_t *offset,

@@ -105,22 +105,36 @@ void pa_planes_split(const pa_split *split, const pa_planes *from, float *to, in
     }
 }
 
-void pa_planes_add(const pa_planes *left, const pa_planes *right, int relu, const pa_planes *to) {
-    for (int32_t c = 0; c < to->channels; c++)
+/* Everything but none and relu, over a plane just written. */
+static void activate_plane(const pa_planes *planes, int32_t channel, pa_activation activation) {
+    if (activation.kind > PA_ACT_RELU)
+        pa_activate_span(planes->data + channel * planes->stride,
+                         (int64_t)planes->vectors * PA_LANES, planes->keep, activation);
+}
+
+void pa_planes_add(const pa_planes *left, const pa_planes *right, pa_activation activation,
+                   const pa_planes *to) {
+    int relu = activation.kind == PA_ACT_RELU;
+    for (int32_t c = 0; c < to->channels; c++) {
         for (int32_t v = 0; v < to->vectors; v++) {
             int64_t place = c * to->stride + (int64_t)v * PA_LANES;
             pa_vec sum = pa_load(left->data + place) + pa_load(right->data + place);
             pa_store(to->data + place, relu ? pa_relu(sum) : sum);
         }
+        activate_plane(to, c, activation);
+    }
 }
 
-void pa_planes_activate(const pa_planes *from, int relu, const pa_planes *to) {
-    for (int32_t c = 0; c < to->channels; c++)
+void pa_planes_activate(const pa_planes *from, pa_activation activation, const pa_planes *to) {
+    int relu = activation.kind == PA_ACT_RELU;
+    for (int32_t c = 0; c < to->channels; c++) {
         for (int32_t v = 0; v < to->vectors; v++) {
             int64_t place = c * to->stride + (int64_t)v * PA_LANES;
             pa_vec value = pa_load(from->data + place);
             pa_store(to->data + place, relu ? pa_relu(value) : value);
         }
+        activate_plane(to, c, activation);
+    }
 }
 
 /* The part of a window that lies inside: first and end along one axis of `size`. */

@@ -56,7 +56,7 @@ PA_INLINE void finish(const pa_product *p, int64_t row, int64_t at, pa_vec acc[8
 #pragma GCC unroll 8
             for (int v = 0; v < V; v++)
                 acc[r][v] += pa_load(residual + place + r * stride + v * PA_LANES);
-    if (p->relu)
+    if (p->activation.kind == PA_ACT_RELU)
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
@@ -72,6 +72,9 @@ PA_INLINE void finish(const pa_product *p, int64_t row, int64_t at, pa_vec acc[8
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
         for (int v = 0; v < V; v++) pa_store(y + r * stride + v * PA_LANES, acc[r][v]);
+    if (p->activation.kind > PA_ACT_RELU)
+        for (int r = 0; r < R; r++)
+            pa_activate_span(y + r * stride, V * PA_LANES, keep ? keep + at : 0, p->activation);
 }
 
 PA_INLINE void tile(const pa_product *p, int32_t index, int64_t at, const int R, const int V) {

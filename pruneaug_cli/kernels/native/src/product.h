@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "activation.h"
 #include "pack.h"
 
 enum { PA_MOST_GROUPS = 32 }; /* lane groups of one product: distinct column shifts of a kernel */
@@ -22,7 +23,7 @@ typedef struct {
     int64_t y_stride;
     int32_t planes; /* of x: decides how many positions are worked on at a time */
     int32_t vectors;
-    int relu;
+    pa_activation activation;
 } pa_product;
 
 /* Computes strips first .. last - 1 of a pa_product. Writes each row's vectors whole. */

@@ -3,13 +3,15 @@
  * addressed with it. What leaves this file is consistent. */
 #include "program.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "region.h"
 
-enum { VERSION = 1, HEADER = 5, INPUT = 4, WEIGHT = 7, INSTRUCTION = 16 };
+enum { VERSION = 2, HEADER = 5, INPUT = 4, WEIGHT = 7, INSTRUCTION = 20, PARAMETERS = 8 };
 
 /* Products of two sizes stay below 2^48 and of a size and a count below 2^62: no int64 overflows.
  * Far above real networks, far below what would make an index wrap. */
@@ -63,7 +65,8 @@ static int read_header(reader *from) {
     const int64_t *header = take(from, HEADER);
     if (!header) return cut_short(from);
     if (header[0] != VERSION)
-        return pa_fail(from->error, "program version %lld is not the supported %d",
+        return pa_fail(from->error,
+                       "program version %lld is not the supported %d: export the model again",
                        (long long)header[0], VERSION);
     for (int i = 1; i < HEADER; i++)
         if (!within(header[i], i == 3 ? 0 : 1, MOST_RECORDS))
@@ -253,7 +256,7 @@ static int read_product(reading *at, int64_t cols) {
 
 static int read_conv(reading *at) {
     pa_window *window = &at->op->window;
-    if (read_window(at->op, at->record + 6, 1)) return refuse(at, "bad window sizes");
+    if (read_window(at->op, at->record + PARAMETERS, 1)) return refuse(at, "bad window sizes");
     if (read_product(at, (int64_t)at->source->channels * window->kernel[0] * window->kernel[1]))
         return -1;
     int64_t rows = at->from->program->weight[at->op->weight].rows;
@@ -271,19 +274,19 @@ static int read_linear(reading *at) {
 
 static int read_pool(reading *at) {
     pa_window *window = &at->op->window;
-    if (read_window(at->op, at->record + 6, 0)) return refuse(at, "bad window sizes");
+    if (read_window(at->op, at->record + PARAMETERS, 0)) return refuse(at, "bad window sizes");
     for (int i = 0; i < 4; i++)
         if (window->pads[i] >= window->kernel[i % 2])
             return refuse(at, "padding %d must be smaller than the kernel %d", window->pads[i],
                           window->kernel[i % 2]);
-    if (at->op->opcode == PA_AVERAGE_POOL) at->op->count_include_pad = at->record[14] != 0;
+    if (at->op->opcode == PA_AVERAGE_POOL) at->op->count_include_pad = at->record[PARAMETERS + 8] != 0;
     if (window_result(window, at->source, at->source->channels, at->result))
         return refuse(at, "no output positions, or too many");
     return 0;
 }
 
 static int read_subsample(reading *at) {
-    const int64_t *p = at->record + 6;
+    const int64_t *p = at->record + PARAMETERS;
     if (!within(p[0], 1, MOST_WINDOW) || !within(p[1], 1, MOST_WINDOW) ||
         !within(p[2], 0, MOST_SIZE) || !within(p[3], 0, MOST_SIZE))
         return refuse(at, "bad sizes");
@@ -328,6 +331,34 @@ static int check_source(const reading *at, int64_t source) {
     return 0;
 }
 
+/* A float of an activation, as its bits. */
+static int read_number(int64_t bits, float *number) {
+    if (!within(bits, 0, UINT32_MAX)) return -1;
+    uint32_t word = (uint32_t)bits;
+    memcpy(number, &word, sizeof word);
+    return *number == *number ? 0 : -1;
+}
+
+static int read_activation(reading *at) {
+    pa_activation *activation = &at->op->activation;
+    int64_t kind = at->record[5];
+    if (!within(kind, 0, PA_ACT_KINDS - 1))
+        return refuse(at, "unknown activation %lld", (long long)kind);
+    if (kind && at->op->opcode > PA_ACTIVATE)
+        return refuse(at, "takes no activation, got %lld", (long long)kind);
+    *activation = (pa_activation){.kind = (int32_t)kind};
+    int numbers = read_number(at->record[6], &activation->low) ||
+                  read_number(at->record[7], &activation->high);
+    int takes_low = kind == PA_ACT_CLIP || kind == PA_ACT_HARD_SIGMOID || kind == PA_ACT_LEAKY_RELU;
+    int takes_high = takes_low && kind != PA_ACT_LEAKY_RELU;
+    if (numbers || (kind == PA_ACT_CLIP && activation->low > activation->high) ||
+        (!takes_low && activation->low != 0) || (!takes_high && activation->high != 0) ||
+        (kind != PA_ACT_CLIP && !(isfinite(activation->low) && isfinite(activation->high))))
+        return refuse(at, "bad numbers %lld, %lld of activation %lld", (long long)at->record[6],
+                      (long long)at->record[7], (long long)kind);
+    return 0;
+}
+
 static int check_residual(const reading *at, int64_t residual) {
     int takes = at->op->opcode <= PA_ADD; /* conv, linear, add */
     if (residual == -1 && at->op->opcode != PA_ADD) return 0;
@@ -347,10 +378,8 @@ static int read_instruction(reader *from, int32_t index) {
     reading at = {from, op, record, NULL, NULL, index};
     if (!within(record[0], PA_CONV, PA_SUBSAMPLE))
         return refuse(&at, "unknown opcode %lld", (long long)record[0]);
-    if (!within(record[5], 0, 1))
-        return refuse(&at, "unknown activation %lld", (long long)record[5]);
     op->opcode = (pa_opcode)record[0];
-    op->relu = record[5] == 1 && op->opcode <= PA_ACTIVATE;
+    if (read_activation(&at)) return -1;
     op->weight = op->residual = -1;
     op->result = program->inputs + index;
     if (check_source(&at, record[1])) return -1;

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "activation.h"
+
 /* Where a refusal is written. pa_fail formats it and returns -1, so that callers can
  * `return pa_fail(...)`. */
 typedef struct {
@@ -47,7 +49,7 @@ typedef struct {
     int32_t source, residual; /* values; -1 when absent */
     int32_t weight;
     const float *bias; /* into the caller's blob, weight.rows floats; null when absent */
-    int relu;
+    pa_activation activation;
     pa_window window;
     int count_include_pad;
     int32_t before; /* zero channels in front (subsample) */

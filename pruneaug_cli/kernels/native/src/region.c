@@ -127,7 +127,7 @@ static pa_planes view(const run *call, int32_t value, int32_t slot) {
     const pa_shape *shape = &plan->program.shapes[value];
     const pa_layout *layout = &plan->layout[plan->layout_of[value]];
     return (pa_planes){slot_data(call, slot), shape->channels, shape->height, shape->width,
-                       layout->pitch,         layout->stride,  layout->vectors};
+                       layout->pitch,         layout->stride,  layout->vectors, layout->keep};
 }
 
 static void run_conv(const run *call, const pa_step *step) {
@@ -144,7 +144,7 @@ static void run_conv(const run *call, const pa_step *step) {
         .lanes = conv->lanes,
         .y_stride = layout->stride,
         .vectors = layout->vectors,
-        .relu = step->op->relu,
+        .activation = step->op->activation,
         .planes = plan->slot[step->source].planes,
     };
     pa_run_strips(call->parallel, &conv->strips, (int64_t)layout->vectors * PA_LANES,
@@ -183,9 +183,9 @@ static void run_compute(const run *call, const pa_step *step) {
     pa_planes to = view(call, op->result, step->result);
     if (op->opcode == PA_ADD) {
         pa_planes right = view(call, op->residual, step->residual);
-        pa_planes_add(&from, &right, op->relu, &to);
+        pa_planes_add(&from, &right, op->activation, &to);
     } else if (op->opcode == PA_ACTIVATE) {
-        pa_planes_activate(&from, op->relu, &to);
+        pa_planes_activate(&from, op->activation, &to);
     } else if (op->opcode == PA_MAX_POOL) {
         pa_planes_max_pool(&from, &op->window, &to);
     } else if (op->opcode == PA_AVERAGE_POOL) {
@@ -214,12 +214,10 @@ static void run_step(const run *call, const pa_step *step) {
 
 /* -- steps on rows -------------------------------------------------------------------------- */
 
-static void run_elementwise(const float *left, const float *right, int relu, float *to,
-                            int64_t count) {
-    for (int64_t i = 0; i < count; i++) {
-        float value = right ? left[i] + right[i] : left[i];
-        to[i] = relu && value < 0.0f ? 0.0f : value;
-    }
+static void run_elementwise(const float *left, const float *right, pa_activation activation,
+                            float *to, int64_t count) {
+    for (int64_t i = 0; i < count; i++) to[i] = right ? left[i] + right[i] : left[i];
+    pa_activate_span(to, count, NULL, activation);
 }
 
 static int run_row_step(const run *call, const pa_step *step) {
@@ -228,10 +226,11 @@ static int run_row_step(const run *call, const pa_step *step) {
     float **row = call->space->row;
     const float *residual = op->residual >= 0 ? row[op->residual] : NULL;
     if (op->opcode == PA_LINEAR) {
-        pa_rows rows = {row[op->source], residual, row[op->result], call->samples, op->relu};
+        pa_rows rows = {row[op->source], residual, row[op->result], call->samples,
+                        op->activation};
         return pa_linear_run(&plan->linear[step->item], &rows, call->parallel);
     }
-    run_elementwise(row[op->source], residual, op->relu, row[op->result],
+    run_elementwise(row[op->source], residual, op->activation, row[op->result],
                     call->samples * value_size(&plan->program, op->result));
     return 0;
 }

@@ -51,8 +51,9 @@ void pa_to_panel(const float *from, int64_t features, int64_t samples, int64_t p
 }
 
 void pa_from_panel(const float *from, int64_t pitch, int64_t features, int64_t samples,
-                   const float *residual, int relu, float *to) {
+                   const float *residual, pa_activation activation, float *to) {
     int64_t whole = samples / 4 * 4, squares = features / 4 * 4;
+    int relu = activation.kind == PA_ACT_RELU;
     for (int64_t s = 0; s < samples; s += 4) {
         int64_t f = 0, place = s * features;
         for (; f < squares && s < whole; f += 4) {
@@ -69,5 +70,8 @@ void pa_from_panel(const float *from, int64_t pitch, int64_t features, int64_t s
                 int64_t at = place + i * features + f;
                 to[at] = finish_one(from[f * pitch + s + i], residual ? residual + at : 0, relu);
             }
+        int64_t rows = samples - s < 4 ? samples - s : 4;
+        if (activation.kind > PA_ACT_RELU)
+            pa_activate_span(to + place, rows * features, 0, activation);
     }
 }

@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "activation.h"
+
 /* to[f * pitch + s] = from[s * features + f] for s < samples; zero from there to `padded`, a
  * multiple of 4 that is at most pitch. */
 void pa_to_panel(const float *from, int64_t features, int64_t samples, int64_t padded, float *to,
@@ -11,6 +13,6 @@ void pa_to_panel(const float *from, int64_t features, int64_t samples, int64_t p
 
 /* to[s * features + f] = act(from[f * pitch + s] + residual[s * features + f]). */
 void pa_from_panel(const float *from, int64_t pitch, int64_t features, int64_t samples,
-                   const float *residual, int relu, float *to);
+                   const float *residual, pa_activation activation, float *to);
 
 #endif
