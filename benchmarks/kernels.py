@@ -15,13 +15,14 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+from shapes import read_shapes
 
 from pruneaug_cli.core import (
     BlockGrid,
@@ -31,7 +32,6 @@ from pruneaug_cli.core import (
     Geometry,
     LinearGeometry,
     keep_best,
-    parse_geometry,
 )
 from pruneaug_cli.kernels.encoding import encode
 from pruneaug_cli.kernels.native import NativeBackend
@@ -149,13 +149,6 @@ def measure(
         "gflops": 2e-9 * geometry.macs * density / sparse_s,
         "threads": 1, "via": "ctypes", "isa": backend.library.isa,
     }  # fmt: skip
-
-
-def read_shapes(path: Path) -> Iterator[Geometry]:
-    """Geometries, one per line; ``#`` starts a comment."""
-    for line in path.read_text("utf-8").splitlines():
-        if text := line.partition("#")[0].strip():
-            yield parse_geometry(text)
 
 
 def main() -> None:

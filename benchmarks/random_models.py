@@ -1,0 +1,107 @@
+"""Pruned networks with random weights and random masks, as ONNX files.
+
+Random masks remove the exact number of blocks, the same everywhere; trained masks are less even.
+Weights are normal, scaled by what stays of a row, and batch normalisation gets the statistics of
+one batch, so that activations keep their size: no denormal numbers, no overflow, in any depth.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from networks import Network
+from torch import nn
+
+from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, keep_best
+from pruneaug_cli.export import export_dense, export_sparse
+from pruneaug_cli.layers import ModelTrace, set_matrix, trace_model
+
+SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """Where the files of one pruned network are, and what is in them.
+
+    Attributes:
+        dense: the pruned network as torch exports it, zeros stored.
+        sparse: the same network with our regions; at sparsity 0 its dense layers run in them.
+    """
+
+    dense: Path
+    sparse: Path
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrunedNetwork:
+    """A network with its masks; ``prunable`` are all layers a mask could have."""
+
+    model: nn.Module
+    example: torch.Tensor
+    prunable: tuple[str, ...]
+    masks: Mapping[str, BlockMask]
+
+
+def trace(network: Network) -> tuple[nn.Module, torch.Tensor, ModelTrace]:
+    """Build a network; its example input; its layers in order of execution."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(SEED)
+        model = network.build().eval()
+        example = torch.randn(network.input_shape)
+    return model, example, trace_model(model, (example,), {})
+
+
+def prune(network: Network, block: BlockShape, sparsity: float) -> PrunedNetwork:
+    """Random weights and masks in all prunable layers but the first ``dense_layers``.
+
+    At sparsity 0 there are no masks: the network is dense.
+    """
+    model, example, found = trace(network)
+    random = np.random.default_rng(SEED)
+    masks = {}
+    for index, layer in enumerate(found.layers):
+        shape = (layer.geometry.matrix.rows, layer.geometry.matrix.cols)
+        density = 1.0
+        matrix = random.standard_normal(shape, np.float32)
+        if sparsity > 0.0 and index >= network.dense_layers:
+            grid = BlockGrid(layer.geometry.matrix, block)
+            mask = BlockMask(grid, keep_best(random.random(grid.shape), sparsity))
+            matrix, density = mask.apply(matrix), max(1.0 - mask.sparsity, 1.0 / grid.size)
+            masks[layer.name] = mask
+        set_matrix(model, layer.name, matrix / np.float32(math.sqrt(shape[1] * density)))
+    _settle_statistics(model, example)
+    return PrunedNetwork(model, example, found.names, masks)
+
+
+def write_files(
+    network: Network, block: BlockShape, sparsity: float, folder: Path, library: Path
+) -> ModelFiles:
+    """Export the dense and the sparse file; both are taken as they are when they are there."""
+    stem = f"{network.name}-{block}-{sparsity:g}"
+    files = ModelFiles(folder / f"{stem}.dense.onnx", folder / f"{stem}.onnx")
+    if files.dense.is_file() and files.sparse.is_file():
+        return files
+    pruned = prune(network, block, sparsity)
+    export_sparse(
+        pruned.model, (pruned.example,), {}, files.sparse, masks=pruned.masks,
+        layers=pruned.prunable, library=library, metadata={}, dense_regions=sparsity == 0.0,
+    )  # fmt: skip
+    export_dense(pruned.model, (pruned.example,), {}, files.dense)
+    return files
+
+
+def _settle_statistics(model: nn.Module, example: torch.Tensor) -> None:
+    """Give every batch normalisation the mean and variance of one batch."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    with torch.random.fork_rng(devices=()), torch.no_grad():
+        torch.manual_seed(SEED)
+        for norm in norms:
+            norm.momentum = 1.0
+            norm.weight.uniform_(0.5, 1.0)
+            norm.bias.normal_(0.0, 0.1)
+        model.train()
+        model(torch.cat([example, torch.randn_like(example)]))
+        model.eval()

@@ -1,0 +1,97 @@
+"""benchmarks/models.py: its networks are what their files say; its rows; its refusals."""
+
+import json
+import sys
+from pathlib import Path
+
+import models
+import pytest
+import torch
+from networks import NETWORKS
+from random_models import prune
+from shapes import FOLDER, describe, read_shapes
+
+from pruneaug_cli.core import BlockShape
+from pruneaug_cli.errors import InputError
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Exit code of the script in this process."""
+    monkeypatch.setattr(sys, "argv", ["models.py", *arguments])
+    try:
+        models.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_file_of_a_network_lists_its_layers(name: str) -> None:
+    assert (FOLDER / f"{name}.txt").read_text("utf-8") == describe(name)
+    assert read_shapes(FOLDER / f"{name}.txt")
+
+
+def test_only_the_first_layer_of_a_convolutional_network_stays_dense() -> None:
+    pruned = prune(NETWORKS["resnet20-32"], BlockShape(8, 1), 0.75)
+    assert set(pruned.prunable) - set(pruned.masks) == {pruned.prunable[0]}
+    assert all(mask.sparsity == pytest.approx(0.75, abs=0.01) for mask in pruned.masks.values())
+
+
+def test_activations_keep_their_size_in_a_deep_network() -> None:
+    pruned = prune(NETWORKS["resnet56-32"], BlockShape(8, 1), 0.9)
+    with torch.no_grad():
+        answer = pruned.model(pruned.example)
+    assert 0.1 < float(answer.abs().max()) < 100.0
+
+
+@pytest.mark.slow
+def test_a_row_holds_what_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    words = ("--networks", "resnet20-32", "--sparsity", "0.9", "--seconds", "0.2", "--stock")
+    assert run(monkeypatch, *words, "--dense-regions", "--jsonl", str(rows)) == 0
+    printed = capsys.readouterr().out
+    assert printed == rows.read_text("utf-8")
+    sparse, dense = map(json.loads, printed.splitlines())
+    assert sparse["network"] == "resnet20-32"
+    assert sparse["block"] == "8x1"
+    assert (sparse["sparsity"], dense["sparsity"]) == (0.9, 0.0)
+    assert sparse["speedup"] == pytest.approx(sparse["dense_s"] / sparse["sparse_s"])
+    assert sparse["size_bytes"] < 0.2 * sparse["dense_size_bytes"]
+    assert sparse["memory"]["weights_bytes"] > 0
+    assert sparse["max_abs_diff"] < 1e-4
+    assert sparse["stock_s"] > 0.0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--networks resnet21", "--networks: no network 'resnet21'"),
+        ("--networks mlp-b1 --sparsity 1.0", "--sparsity: expected a sparsity in [0, 1) such as"),
+        ("--networks mlp-b1 --block 8", "--block: expected ROWSxCOLS such as 8x1, got '8'"),
+        ("--networks mlp-b1 --threads 0", "--threads: expected at least 1, got 0"),
+        ("--networks mlp-b1 --seconds 0", "--seconds: expected more than 0, got 0"),
+        ("--networks mlp-b1 --prepare", "--prepare: writes files and stops, so it needs --files"),
+    ],
+)
+def test_refusals_are_one_line(
+    words: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(monkeypatch, *words.split()) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith(f"models.py: error: {message}")
+    assert all(line.startswith("  hint: ") for line in lines[1:])
+
+
+def test_a_damaged_shapes_file_is_refused_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "shapes.txt"
+    path.write_text("linear 2 3 4\nconv 1\n", "utf-8")
+    with pytest.raises(InputError, match=r"shapes.txt:2: bad geometry 'conv 1': expected"):
+        read_shapes(path)
+    path.write_text("# nothing\n", "utf-8")
+    with pytest.raises(InputError, match="expected at least one geometry, found none"):
+        read_shapes(path)
