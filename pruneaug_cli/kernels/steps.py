@@ -34,7 +34,7 @@ def step_name(program: RegionProgram, kind: StepKind, number: int) -> str:
     if isinstance(op, Conv | Linear):
         words.append(_weight(program.weights[op.weight]))
         words.append("+residual" if op.epilogue.residual is not None else "")
-        words.append(str(op.epilogue.activation).replace("none", ""))
+        words.append(op.epilogue.activation.kind.replace("none", ""))
     text = " ".join(word for word in words if word)
     return f"split for {text}" if kind == "split" else text
 

@@ -1,6 +1,8 @@
 """A region may be shared between threads, and a layer spread over them: same bits either way."""
 
 import ctypes
+import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,6 +17,7 @@ from pruneaug_cli.kernels.program import (
     Conv,
     Epilogue,
     Flatten,
+    GlobalAveragePool,
     Linear,
     MaxPool,
     Planes,
@@ -70,23 +73,65 @@ def test_threads_that_share_a_region_do_not_disturb_each_other(region, x):
                 np.testing.assert_array_equal(a, b)
 
 
-def test_a_layer_spread_over_threads_gives_the_same_bits(region, x):
-    expected = region.run([x])
+def run_on(region, x, offer):
+    """Run a region with ``offer(call)`` in place of a pool: ``call(i)`` is task i."""
     counts = []
-    with ThreadPoolExecutor(3) as pool:
 
-        @RUN
-        def run(_state, task, context, count):
-            counts.append(count)
-            list(pool.map(lambda index: TASK(task)(context, index), range(count)))
+    @RUN
+    def run(_state, task, context, count):
+        counts.append(count)
+        offer(lambda index: TASK(task)(context, index), range(count))
 
-        outputs = [np.empty_like(array) for array in expected]
-        error = ctypes.create_string_buffer(64)
-        failed = region._functions.pa_region_run(
-            region._handle, 3, _pointers([x]), _pointers(outputs),
-            ctypes.byref(Parallel(None, run)), error, 64,
-        )  # fmt: skip
+    outputs = [np.empty((len(x), *dims), np.float32) for dims in region.output_dims]
+    error = ctypes.create_string_buffer(64)
+    failed = region._functions.pa_region_run(
+        region._handle, len(x), _pointers([x]), _pointers(outputs),
+        ctypes.byref(Parallel(None, run)), error, 64,
+    )  # fmt: skip
     assert not failed, error.value
-    assert max(counts) > 1, "the layer is large enough to share"
-    for a, b in zip(outputs, expected, strict=True):
-        np.testing.assert_array_equal(a, b)
+    return outputs, counts
+
+
+def one_after_the_other(call, places):
+    for place in places:
+        call(place)
+
+
+def backwards(call, places):
+    one_after_the_other(call, reversed(places))
+
+
+def on_threads(call, places):
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(call, places))
+
+
+def one_comes_late(call, places):
+    """The first place is taken at once, the others when the work may be under way or done."""
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(call, places[0])
+        time.sleep(0.001)
+        list(pool.map(call, places[1:]))
+        first.result()
+
+
+@pytest.mark.skipif(os.cpu_count() < 2, reason="a machine with one processor has no crew")
+@pytest.mark.parametrize(
+    "offer", [one_after_the_other, backwards, on_threads, one_comes_late], ids=lambda f: f.__name__
+)
+def test_a_run_shared_by_a_crew_gives_the_same_bits(region, x, offer):
+    expected = region.run([x])
+    for _ in range(5):  # later runs know how many came before
+        found, counts = run_on(region, x, offer)
+        assert len(counts) == 1, "the pool is asked once per run"
+        assert counts[0] >= 2
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_work_too_small_for_a_crew_asks_no_pool(x):
+    program = RegionProgram((Planes(32, 32, 32),), (GlobalAveragePool(0),), (1,), (), ())
+    library = NativeBackend().library
+    with library.open_region(encode(program)) as region:
+        _, counts = run_on(region, x, one_after_the_other)
+    assert counts == []

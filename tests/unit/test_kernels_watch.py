@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, MatrixShape
+from pruneaug_cli.kernels.activation import RELU
 from pruneaug_cli.kernels.encoding import encode
 from pruneaug_cli.kernels.native import NativeBackend
 from pruneaug_cli.kernels.program import (
@@ -37,7 +38,7 @@ def program():
     return RegionProgram(
         (Planes(8, 9, 9),),
         (
-            Conv(0, 0, (3, 3), pads=(1, 1, 1, 1), epilogue=Epilogue(None, None, "relu")),
+            Conv(0, 0, (3, 3), pads=(1, 1, 1, 1), epilogue=Epilogue(None, None, RELU)),
             Conv(1, 0, (3, 3), (2, 2), pads=(1, 1, 1, 1)), Flatten(2), Linear(3, 1),
         ),
         (4,), (conv, dense), (),

@@ -225,7 +225,7 @@ static void run_tokens(const void *context, int32_t first, int32_t last) {
 }
 
 /* Panels of samples: transposed, multiplied like planes, transposed back. */
-static int run_channels(const pa_linear *linear, const pa_rows *rows, const pa_parallel *parallel) {
+static int run_channels(const pa_linear *linear, const pa_rows *rows, pa_crew *crew) {
     size_t cols = (size_t)linear->cols, outputs = (size_t)linear->rows;
     int32_t panel = linear->panel; /* a multiple of a cache line's 16 floats */
     float *inputs = aligned_alloc(64, (cols + outputs) * (size_t)panel * sizeof(float));
@@ -246,7 +246,7 @@ static int run_channels(const pa_linear *linear, const pa_rows *rows, const pa_p
         int64_t place = s * linear->rows;
         pa_to_panel(rows->x + s * linear->cols, linear->cols, samples, vectors * PA_LANES, inputs,
                     panel);
-        pa_run_strips(parallel, &linear->channels, samples, pa_product_run, &product);
+        pa_run_strips(crew, &linear->channels, samples, pa_product_run, &product);
         pa_from_panel(sums, panel, linear->rows, samples,
                       rows->residual ? rows->residual + place : NULL, rows->activation,
                       rows->y + place);
@@ -255,10 +255,10 @@ static int run_channels(const pa_linear *linear, const pa_rows *rows, const pa_p
     return 0;
 }
 
-int pa_linear_run(const pa_linear *linear, const pa_rows *rows, const pa_parallel *parallel) {
+int pa_linear_run(const pa_linear *linear, const pa_rows *rows, pa_crew *crew) {
     if (linear->channels.count && rows->samples >= linear->channels_from)
-        return run_channels(linear, rows, parallel);
+        return run_channels(linear, rows, crew);
     token_work work = {linear, rows};
-    pa_run_strips(parallel, &linear->tokens, rows->samples, run_tokens, &work);
+    pa_run_strips(crew, &linear->tokens, rows->samples, run_tokens, &work);
     return 0;
 }

@@ -5,8 +5,8 @@
 #include <stdint.h>
 
 #include "activation.h"
+#include "crew.h"
 #include "pack.h"
-#include "region.h"
 
 typedef struct {
     int32_t rows, cols;
@@ -30,6 +30,6 @@ void pa_linear_free(pa_linear *linear);
 int64_t pa_linear_bytes(const pa_linear *linear);
 
 /* 0, or -1 when memory runs out. */
-int pa_linear_run(const pa_linear *linear, const pa_rows *rows, const pa_parallel *parallel);
+int pa_linear_run(const pa_linear *linear, const pa_rows *rows, pa_crew *crew);
 
 #endif

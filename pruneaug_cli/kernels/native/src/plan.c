@@ -341,3 +341,15 @@ int64_t pa_plan_weight_bytes(const pa_plan *plan) {
     for (int32_t i = 0; i < plan->linears; i++) bytes += pa_linear_bytes(&plan->linear[i]);
     return bytes;
 }
+
+int64_t pa_plan_work(const pa_plan *plan) {
+    int64_t work = 0;
+    for (int32_t i = 0; i < plan->steps; i++) {
+        const pa_step *step = &plan->step[i];
+        if (step->kind != PA_STEP_COMPUTE || step->op->opcode != PA_CONV) continue;
+        const pa_shape *shape = &plan->program.shapes[step->op->result];
+        work += plan->conv[step->item].strips.floats * shape->height * shape->width;
+    }
+    for (int32_t i = 0; i < plan->linears; i++) work += plan->linear[i].tokens.floats;
+    return work;
+}

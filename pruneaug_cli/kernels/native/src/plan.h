@@ -89,6 +89,7 @@ typedef struct {
 int pa_plan_make(pa_plan *plan, pa_error error);
 void pa_plan_free(pa_plan *plan);
 int64_t pa_plan_weight_bytes(const pa_plan *plan);
+int64_t pa_plan_work(const pa_plan *plan); /* multiply-adds per sample of all products */
 
 /* layout.c: where kernels look, and the layouts and splits that follow from it. */
 

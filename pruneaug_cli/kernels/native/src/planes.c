@@ -90,18 +90,18 @@ static void split_plane(const pa_split *split, const float *from, int32_t pitch,
     }
 }
 
-void pa_planes_split(const pa_split *split, const pa_planes *from, float *to, int64_t to_stride,
-                     int32_t to_pitch) {
-    for (int32_t p = 0; p < split->phases; p++) {
-        int32_t row = split->phase[p][0], col = split->phase[p][1];
+void pa_planes_split(const pa_split *split, const pa_planes *from, int32_t first, int32_t last,
+                     float *to, int64_t to_stride, int32_t to_pitch) {
+    for (int32_t plane = first; plane < last; plane++) {
+        const int32_t *phase = split->phase[plane / from->channels];
+        int32_t channel = plane % from->channels, row = phase[0], col = phase[1];
         int32_t filled[2] = {
             phase_size(from->height, row, split->stride[0], split->data[0]),
             phase_size(from->width, col, split->stride[1], split->data[1]),
         };
         int64_t start = filled[0] && filled[1] ? (int64_t)row * from->pitch + col : 0;
-        for (int32_t c = 0; c < from->channels; c++, to += to_stride)
-            split_plane(split, from->data + c * from->stride + start, from->pitch, filled, to,
-                        to_pitch);
+        split_plane(split, from->data + channel * from->stride + start, from->pitch, filled,
+                    to + plane * to_stride, to_pitch);
     }
 }
 

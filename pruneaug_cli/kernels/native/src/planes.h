@@ -15,8 +15,9 @@ typedef struct {
 
 void pa_planes_load(const float *contiguous, const pa_planes *to);
 void pa_planes_store(const pa_planes *from, float *contiguous);
-void pa_planes_split(const pa_split *split, const pa_planes *from, float *to, int64_t to_stride,
-                     int32_t to_pitch);
+/* Planes first .. last - 1 of a split, numbered phase by phase. */
+void pa_planes_split(const pa_split *split, const pa_planes *from, int32_t first, int32_t last,
+                     float *to, int64_t to_stride, int32_t to_pitch);
 /* Sums and activations over whole vectors: pads stay zero. */
 void pa_planes_add(const pa_planes *left, const pa_planes *right, pa_activation activation, const pa_planes *to);
 void pa_planes_activate(const pa_planes *from, pa_activation activation, const pa_planes *to);

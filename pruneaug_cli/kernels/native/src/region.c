@@ -9,45 +9,29 @@
 #include <sys/mman.h>
 #endif
 
+#include "crew.h"
 #include "parallel.h"
-#include "planes.h"
-#include "product.h"
+#include "step.h"
 #include "vector.h"
 #include "watch.h"
 
-/* Buffers of one run. The planes' zeros are written once, when it is made: every kernel keeps
- * them, so a workspace can serve run after run. */
-typedef struct workspace {
-    struct workspace *next;
-    float *planes;
-    float *rows;
-    int64_t rows_size;
-    float **row; /* per value that is rows */
-} workspace;
-
 struct pa_region {
     pa_plan plan;
-    atomic_flag lock; /* guards idle; held for a few instructions */
-    workspace *idle;
+    int64_t work;       /* multiply-adds per sample, about */
+    atomic_int helpers; /* that came to the last run */
+    atomic_flag lock;   /* guards idle; held for a few instructions */
+    pa_workspace *idle;
 };
-
-typedef struct { /* one call of pa_region_run */
-    pa_region *region;
-    workspace *space;
-    int64_t samples, sample; /* how many; the one whose planes are being made */
-    const float *const *inputs;
-    float *const *outputs;
-    const pa_parallel *parallel;
-} run;
 
 enum {
     LINE_BYTES = 64,
     HUGE_PAGE = 1 << 21,
+    LEAST_WORK = 1 << 20, /* multiply-adds of a run that is worth calling a crew: 15 us */
 };
 
 /* -- workspaces ----------------------------------------------------------------------------- */
 
-static void free_workspace(workspace *space) {
+static void free_workspace(pa_workspace *space) {
     if (!space) return;
     free(space->planes);
     free(space->rows);
@@ -68,8 +52,8 @@ static void *make_planes(size_t bytes) {
     return memset(memory, 0, bytes);
 }
 
-static workspace *make_workspace(const pa_plan *plan) {
-    workspace *space = calloc(1, sizeof *space);
+static pa_workspace *make_workspace(const pa_plan *plan) {
+    pa_workspace *space = calloc(1, sizeof *space);
     if (!space) return NULL;
     space->planes = make_planes((size_t)plan->workspace * sizeof(float));
     space->row = calloc((size_t)plan->program.values, sizeof *space->row);
@@ -89,127 +73,19 @@ static void unlock(pa_region *region) {
     atomic_flag_clear_explicit(&region->lock, memory_order_release);
 }
 
-static workspace *borrow_workspace(pa_region *region) {
+static pa_workspace *borrow_workspace(pa_region *region) {
     lock(region);
-    workspace *space = region->idle;
+    pa_workspace *space = region->idle;
     if (space) region->idle = space->next;
     unlock(region);
     return space ? space : make_workspace(&region->plan);
 }
 
-static void return_workspace(pa_region *region, workspace *space) {
+static void return_workspace(pa_region *region, pa_workspace *space) {
     lock(region);
     space->next = region->idle;
     region->idle = space;
     unlock(region);
-}
-
-/* -- steps on planes ------------------------------------------------------------------------ */
-
-static int64_t value_size(const pa_program *program, int32_t value) {
-    const pa_shape *shape = &program->shapes[value];
-    return (int64_t)shape->channels * shape->height * shape->width;
-}
-
-static float *slot_data(const run *call, int32_t slot) {
-    const pa_plan *plan = &call->region->plan;
-    const pa_slot *where = &plan->slot[slot];
-    if (where->port < 0) return call->space->planes + plan->buffer[where->buffer].place;
-    if (!where->is_output) /* only ever read */
-        return (float *)call->inputs[where->port] +
-               call->sample * value_size(&plan->program, where->port);
-    return call->outputs[where->port] +
-           call->sample * value_size(&plan->program, plan->program.output[where->port]);
-}
-
-static pa_planes view(const run *call, int32_t value, int32_t slot) {
-    const pa_plan *plan = &call->region->plan;
-    const pa_shape *shape = &plan->program.shapes[value];
-    const pa_layout *layout = &plan->layout[plan->layout_of[value]];
-    return (pa_planes){slot_data(call, slot), shape->channels, shape->height, shape->width,
-                       layout->pitch,         layout->stride,  layout->vectors, layout->keep};
-}
-
-static void run_conv(const run *call, const pa_step *step) {
-    const pa_plan *plan = &call->region->plan;
-    const pa_layout *layout = &plan->layout[plan->layout_of[step->op->result]];
-    const pa_conv *conv = &plan->conv[step->item];
-    pa_product product = {
-        .strips = &conv->strips,
-        .bias = conv->bias,
-        .x = slot_data(call, step->source),
-        .y = slot_data(call, step->result),
-        .residual = step->residual >= 0 ? slot_data(call, step->residual) : NULL,
-        .keep = layout->keep,
-        .lanes = conv->lanes,
-        .y_stride = layout->stride,
-        .vectors = layout->vectors,
-        .activation = step->op->activation,
-        .planes = plan->slot[step->source].planes,
-    };
-    pa_run_strips(call->parallel, &conv->strips, (int64_t)layout->vectors * PA_LANES,
-                  pa_product_run, &product);
-}
-
-static void run_split(const run *call, const pa_step *step) {
-    const pa_slot *slot = &call->region->plan.slot[step->result];
-    pa_planes from = view(call, step->op->source, step->source);
-    pa_planes_split(&call->region->plan.split[step->item], &from, slot_data(call, step->result),
-                    slot->stride, slot->pitch);
-}
-
-static void run_to_rows(const run *call, const pa_step *step) {
-    const pa_instruction *op = step->op;
-    pa_planes from = view(call, op->source, step->source);
-    int64_t features = call->region->plan.program.shapes[op->result].channels;
-    float *row = call->space->row[op->result] + call->sample * features;
-    if (op->opcode == PA_FLATTEN)
-        pa_planes_store(&from, row);
-    else
-        pa_planes_mean(&from, row);
-}
-
-static void run_compute(const run *call, const pa_step *step) {
-    const pa_instruction *op = step->op;
-    if (op->opcode == PA_CONV) {
-        run_conv(call, step);
-        return;
-    }
-    if (step->result < 0) {
-        run_to_rows(call, step);
-        return;
-    }
-    pa_planes from = view(call, op->source, step->source);
-    pa_planes to = view(call, op->result, step->result);
-    if (op->opcode == PA_ADD) {
-        pa_planes right = view(call, op->residual, step->residual);
-        pa_planes_add(&from, &right, op->activation, &to);
-    } else if (op->opcode == PA_ACTIVATE) {
-        pa_planes_activate(&from, op->activation, &to);
-    } else if (op->opcode == PA_MAX_POOL) {
-        pa_planes_max_pool(&from, &op->window, &to);
-    } else if (op->opcode == PA_AVERAGE_POOL) {
-        pa_planes_average_pool(&from, &op->window, op->count_include_pad, &to);
-    } else {
-        pa_planes_subsample(&from, op->window.stride, op->before, &to);
-    }
-}
-
-static void run_step(const run *call, const pa_step *step) {
-    int64_t sample = call->sample;
-    const pa_program *program = &call->region->plan.program;
-    if (step->kind == PA_STEP_LOAD) {
-        pa_planes to = view(call, step->port, step->result);
-        pa_planes_load(call->inputs[step->port] + sample * value_size(program, step->port), &to);
-    } else if (step->kind == PA_STEP_STORE) {
-        int32_t value = program->output[step->port];
-        pa_planes from = view(call, value, step->source);
-        pa_planes_store(&from, call->outputs[step->port] + sample * value_size(program, value));
-    } else if (step->kind == PA_STEP_SPLIT) {
-        run_split(call, step);
-    } else {
-        run_compute(call, step);
-    }
 }
 
 /* -- steps on rows -------------------------------------------------------------------------- */
@@ -220,26 +96,26 @@ static void run_elementwise(const float *left, const float *right, pa_activation
     pa_activate_span(to, count, NULL, activation);
 }
 
-static int run_row_step(const run *call, const pa_step *step) {
-    const pa_plan *plan = &call->region->plan;
+static int run_row_step(const pa_run *call, const pa_step *step) {
+    const pa_plan *plan = call->plan;
     const pa_instruction *op = step->op;
     float **row = call->space->row;
     const float *residual = op->residual >= 0 ? row[op->residual] : NULL;
     if (op->opcode == PA_LINEAR) {
         pa_rows rows = {row[op->source], residual, row[op->result], call->samples,
                         op->activation};
-        return pa_linear_run(&plan->linear[step->item], &rows, call->parallel);
+        return pa_linear_run(&plan->linear[step->item], &rows, call->crew);
     }
     run_elementwise(row[op->source], residual, op->activation, row[op->result],
-                    call->samples * value_size(&plan->program, op->result));
+                    call->samples * pa_value_size(&plan->program, op->result));
     return 0;
 }
 
 /* Points every value that is rows to its memory: the caller's, or a place in the arena. */
-static int place_rows(const run *call) {
-    const pa_plan *plan = &call->region->plan;
+static int place_rows(const pa_run *call) {
+    const pa_plan *plan = call->plan;
     const pa_program *program = &plan->program;
-    workspace *space = call->space;
+    pa_workspace *space = call->space;
     if (plan->row_floats > 0 && call->samples > INT64_MAX / 64 / plan->row_floats) return -1;
     int64_t needed = plan->row_floats * call->samples;
     if (needed > space->rows_size) {
@@ -259,14 +135,14 @@ static int place_rows(const run *call) {
 }
 
 /* A value that leaves the region twice was written to the first of its outputs. */
-static void copy_repeated_outputs(const run *call) {
-    const pa_program *program = &call->region->plan.program;
+static void copy_repeated_outputs(const pa_run *call) {
+    const pa_program *program = &call->plan->program;
     for (int32_t i = 0; i < program->outputs; i++) {
         int32_t value = program->output[i];
         const float *row = call->space->row[value];
         if (program->shapes[value].kind == PA_ROWS && row != call->outputs[i])
             memcpy(call->outputs[i], row,
-                   (size_t)(call->samples * value_size(program, value)) * sizeof(float));
+                   (size_t)(call->samples * pa_value_size(program, value)) * sizeof(float));
     }
 }
 
@@ -279,21 +155,21 @@ static void lap(int64_t *taken, int64_t *since) {
 }
 
 /* All steps; what each took is added to `taken` when somebody watches. */
-static int run_steps(run *call) {
-    const pa_plan *plan = &call->region->plan;
+static void run_steps(void *context, pa_crew *crew) {
+    pa_run *call = context;
+    const pa_plan *plan = call->plan;
     int64_t *taken = pa_watch_open(call->region, plan->steps + plan->row_steps);
     int64_t since = taken ? pa_watch_now() : 0;
-    int failed = 0;
+    call->crew = crew;
     for (; call->sample < call->samples; call->sample++)
         for (int32_t i = 0; i < plan->steps; i++) {
-            run_step(call, &plan->step[i]);
+            pa_run_step(call, &plan->step[i]);
             if (taken) lap(&taken[i], &since);
         }
-    for (int32_t i = 0; i < plan->row_steps && !failed; i++) {
-        failed = run_row_step(call, &plan->row_step[i]);
+    for (int32_t i = 0; i < plan->row_steps && !call->failed; i++) {
+        call->failed = run_row_step(call, &plan->row_step[i]);
         if (taken) lap(&taken[plan->steps + i], &since);
     }
-    return failed;
 }
 
 /* -- the interface -------------------------------------------------------------------------- */
@@ -312,6 +188,7 @@ int pa_region_create(const int64_t *program, size_t program_size, const float *v
         pa_region_destroy(region);
         return -1;
     }
+    region->work = pa_plan_work(&region->plan);
     *out = region;
     return 0;
 }
@@ -319,7 +196,7 @@ int pa_region_create(const int64_t *program, size_t program_size, const float *v
 void pa_region_destroy(pa_region *region) {
     if (!region) return;
     while (region->idle) {
-        workspace *next = region->idle->next;
+        pa_workspace *next = region->idle->next;
         free_workspace(region->idle);
         region->idle = next;
     }
@@ -333,16 +210,24 @@ int pa_region_run(pa_region *region, int64_t samples, const float *const *inputs
     pa_error sink = {error, error_size};
     const pa_plan *plan = &region->plan;
     if (samples < 0) return pa_fail(sink, "%lld samples", (long long)samples);
-    workspace *space = borrow_workspace(region);
+    pa_workspace *space = borrow_workspace(region);
     if (!space)
         return pa_fail(sink, "out of memory: the workspace takes %lld bytes",
                        (long long)plan->workspace * 4);
-    run call = {region, space, samples, 0, inputs, outputs, parallel};
-    int failed = place_rows(&call);
-    if (!failed && samples > 0) failed = run_steps(&call);
-    if (!failed && samples > 0) copy_repeated_outputs(&call);
+    pa_run call = {.region = region,
+                   .plan = plan,
+                   .space = space,
+                   .samples = samples,
+                   .inputs = inputs,
+                   .outputs = outputs};
+    call.failed = place_rows(&call);
+    if (!call.failed && samples > 0) {
+        int small = region->work < LEAST_WORK / samples;
+        pa_crew_run(small ? NULL : parallel, &region->helpers, run_steps, &call);
+        copy_repeated_outputs(&call);
+    }
     return_workspace(region, space);
-    return failed ? pa_fail(sink, "out of memory: %lld samples", (long long)samples) : 0;
+    return call.failed ? pa_fail(sink, "out of memory: %lld samples", (long long)samples) : 0;
 }
 
 static void describe(const pa_shape *shape, int32_t *kind, int64_t dims[3]) {

@@ -1,0 +1,213 @@
+/* Runs one step on planes, its work shared by the crew. */
+#include "step.h"
+
+#include "parallel.h"
+#include "planes.h"
+#include "product.h"
+#include "vector.h"
+
+enum {
+    NARROW = 2, /* vectors of positions per thread: less leaves too few sums to work on */
+    TILES = 12, /* where there are more, a few tiles of the widest kernels */
+    REMOTE = 2, /* reading what another core wrote takes so much longer than reading weights */
+    COPY = 16,  /* multiply-adds that take as long as copying a float */
+};
+
+int64_t pa_value_size(const pa_program *program, int32_t value) {
+    const pa_shape *shape = &program->shapes[value];
+    return (int64_t)shape->channels * shape->height * shape->width;
+}
+
+static float *slot_data(const pa_run *call, int32_t slot) {
+    const pa_plan *plan = call->plan;
+    const pa_slot *where = &plan->slot[slot];
+    if (where->port < 0) return call->space->planes + plan->buffer[where->buffer].place;
+    if (!where->is_output) /* only ever read */
+        return (float *)call->inputs[where->port] +
+               call->sample * pa_value_size(&plan->program, where->port);
+    return call->outputs[where->port] +
+           call->sample * pa_value_size(&plan->program, plan->program.output[where->port]);
+}
+
+static pa_planes view(const pa_run *call, int32_t value, int32_t slot) {
+    const pa_plan *plan = call->plan;
+    const pa_shape *shape = &plan->program.shapes[value];
+    const pa_layout *layout = &plan->layout[plan->layout_of[value]];
+    return (pa_planes){slot_data(call, slot), shape->channels, shape->height, shape->width,
+                       layout->pitch,         layout->stride,  layout->vectors, layout->keep};
+}
+
+/* Vectors first .. last - 1 of the positions: the product of shifted planes. */
+static void run_positions(const void *work, int32_t first, int32_t last) {
+    pa_product part = *(const pa_product *)work;
+    int64_t shift = (int64_t)first * PA_LANES;
+    part.x += shift;
+    part.y += shift;
+    if (part.residual) part.residual += shift;
+    if (part.keep) part.keep += shift;
+    part.vectors = last - first;
+    pa_product_run(&part, 0, part.strips->count);
+}
+
+/* Threads share positions, so that each finds in its own cache what it wrote in the step before; or,
+ * where weights are the larger part, rows of the weight, so that each reads only some of it. */
+static void share_product(pa_crew *crew, const pa_product *product) {
+    const pa_strips *strips = product->strips;
+    int32_t share = product->vectors / pa_crew_size(crew), least = share < TILES ? share : TILES;
+    int64_t positions = (int64_t)product->vectors * PA_LANES;
+    if (least >= NARROW && REMOTE * positions * product->planes > strips->floats)
+        pa_run_range(crew, product->vectors, least, strips->floats * PA_LANES, run_positions,
+                     product);
+    else
+        pa_run_strips(crew, strips, positions, pa_product_run, product);
+}
+
+static void run_conv(const pa_run *call, const pa_step *step) {
+    const pa_plan *plan = call->plan;
+    const pa_layout *layout = &plan->layout[plan->layout_of[step->op->result]];
+    const pa_conv *conv = &plan->conv[step->item];
+    pa_product product = {
+        .strips = &conv->strips,
+        .bias = conv->bias,
+        .x = slot_data(call, step->source),
+        .y = slot_data(call, step->result),
+        .residual = step->residual >= 0 ? slot_data(call, step->residual) : NULL,
+        .keep = layout->keep,
+        .lanes = conv->lanes,
+        .y_stride = layout->stride,
+        .vectors = layout->vectors,
+        .activation = step->op->activation,
+        .planes = plan->slot[step->source].planes,
+    };
+    share_product(call->crew, &product);
+}
+
+/* Everything else goes plane by plane: a step, and the planes it reads and makes. */
+typedef struct {
+    const pa_run *call;
+    const pa_step *step;
+    pa_planes from, right, to; /* right: the other operand of an addition */
+    float *rows;               /* what planes turn into, or the caller's array */
+} planes_work;
+
+static pa_planes part_of(const pa_planes *all, int32_t first, int32_t last) {
+    pa_planes part = *all;
+    part.data += first * part.stride;
+    part.channels = last - first;
+    return part;
+}
+
+static void run_split(const void *context, int32_t first, int32_t last) {
+    const planes_work *work = context;
+    const pa_plan *plan = work->call->plan;
+    const pa_slot *slot = &plan->slot[work->step->result];
+    pa_planes_split(&plan->split[work->step->item], &work->from, first, last,
+                    slot_data(work->call, work->step->result), slot->stride, slot->pitch);
+}
+
+static void run_copy(const void *context, int32_t first, int32_t last) {
+    const planes_work *work = context;
+    int load = work->step->kind == PA_STEP_LOAD;
+    pa_planes part = part_of(load ? &work->to : &work->from, first, last);
+    float *rows = work->rows + (int64_t)first * part.height * part.width;
+    if (load)
+        pa_planes_load(rows, &part);
+    else
+        pa_planes_store(&part, rows);
+}
+
+static void run_mean(const void *context, int32_t first, int32_t last) {
+    const planes_work *work = context;
+    pa_planes part = part_of(&work->from, first, last);
+    pa_planes_mean(&part, work->rows + first);
+}
+
+static void run_planes(const void *context, int32_t first, int32_t last) {
+    const planes_work *work = context;
+    const pa_instruction *op = work->step->op;
+    pa_planes to = part_of(&work->to, first, last);
+    if (op->opcode == PA_SUBSAMPLE) { /* never cut: its channels move */
+        pa_planes_subsample(&work->from, op->window.stride, op->before, &to);
+        return;
+    }
+    pa_planes from = part_of(&work->from, first, last);
+    if (op->opcode == PA_ADD) {
+        pa_planes right = part_of(&work->right, first, last);
+        pa_planes_add(&from, &right, op->activation, &to);
+    } else if (op->opcode == PA_ACTIVATE) {
+        pa_planes_activate(&from, op->activation, &to);
+    } else if (op->opcode == PA_MAX_POOL) {
+        pa_planes_max_pool(&from, &op->window, &to);
+    } else {
+        pa_planes_average_pool(&from, &op->window, op->count_include_pad, &to);
+    }
+}
+
+/* Copies of a plane cost COPY multiply-adds per float, a window one copy per position. */
+static int64_t plane_cost(const pa_planes *planes, const pa_instruction *op) {
+    int64_t window = op && (op->opcode == PA_MAX_POOL || op->opcode == PA_AVERAGE_POOL)
+                         ? (int64_t)op->window.kernel[0] * op->window.kernel[1]
+                         : 1;
+    return COPY * window * planes->height * planes->width;
+}
+
+static void run_to_rows(const pa_run *call, const pa_step *step) {
+    const pa_instruction *op = step->op;
+    int64_t features = call->plan->program.shapes[op->result].channels;
+    planes_work work = {.call = call,
+                        .step = step,
+                        .from = view(call, op->source, step->source),
+                        .rows = call->space->row[op->result] + call->sample * features};
+    pa_run_range(call->crew, work.from.channels, 1, plane_cost(&work.from, NULL),
+                 op->opcode == PA_FLATTEN ? run_copy : run_mean, &work);
+}
+
+static void run_compute(const pa_run *call, const pa_step *step) {
+    const pa_instruction *op = step->op;
+    if (op->opcode == PA_CONV) {
+        run_conv(call, step);
+        return;
+    }
+    if (step->result < 0) {
+        run_to_rows(call, step);
+        return;
+    }
+    planes_work work = {.call = call,
+                        .step = step,
+                        .from = view(call, op->source, step->source),
+                        .to = view(call, op->result, step->result)};
+    if (op->opcode == PA_ADD) work.right = view(call, op->residual, step->residual);
+    int32_t channels = work.to.channels, least = op->opcode == PA_SUBSAMPLE ? channels : 1;
+    pa_run_range(call->crew, channels, least, plane_cost(&work.to, op), run_planes, &work);
+}
+
+static void run_port(const pa_run *call, const pa_step *step) {
+    const pa_program *program = &call->plan->program;
+    planes_work work = {.call = call, .step = step};
+    if (step->kind == PA_STEP_LOAD) { /* only ever read */
+        work.to = view(call, step->port, step->result);
+        work.rows = (float *)call->inputs[step->port] +
+                    call->sample * pa_value_size(program, step->port);
+    } else {
+        int32_t value = program->output[step->port];
+        work.from = view(call, value, step->source);
+        work.rows = call->outputs[step->port] + call->sample * pa_value_size(program, value);
+    }
+    const pa_planes *planes = step->kind == PA_STEP_LOAD ? &work.to : &work.from;
+    pa_run_range(call->crew, planes->channels, 1, plane_cost(planes, NULL), run_copy, &work);
+}
+
+void pa_run_step(const pa_run *call, const pa_step *step) {
+    const pa_plan *plan = call->plan;
+    if (step->kind == PA_STEP_COMPUTE) {
+        run_compute(call, step);
+    } else if (step->kind == PA_STEP_SPLIT) {
+        const pa_split *split = &plan->split[step->item];
+        planes_work work = {
+            .call = call, .step = step, .from = view(call, step->op->source, step->source)};
+        int64_t cost = (int64_t)COPY * split->data[0] * split->data[1];
+        pa_run_range(call->crew, plan->slot[step->result].planes, 1, cost, run_split, &work);
+    } else {
+        run_port(call, step);
+    }
+}
