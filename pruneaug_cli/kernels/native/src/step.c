@@ -7,10 +7,8 @@
 #include "vector.h"
 
 enum {
-    NARROW = 2, /* vectors of positions per thread: less leaves too few sums to work on */
-    TILES = 12, /* where there are more, a few tiles of the widest kernels */
-    REMOTE = 2, /* reading what another core wrote takes so much longer than reading weights */
-    COPY = 16,  /* multiply-adds that take as long as copying a float */
+    WIDE = 12, /* vectors of positions per thread: a few of the widest tiles */
+    COPY = 16, /* multiply-adds that take as long as copying a float */
 };
 
 int64_t pa_value_size(const pa_program *program, int32_t value) {
@@ -49,17 +47,18 @@ static void run_positions(const void *work, int32_t first, int32_t last) {
     pa_product_run(&part, 0, part.strips->count);
 }
 
-/* Threads share positions, so that each finds in its own cache what it wrote in the step before; or,
- * where weights are the larger part, rows of the weight, so that each reads only some of it. */
-static void share_product(pa_crew *crew, const pa_product *product) {
+/* Threads share positions, so that each finds in its own cache what it wrote in the step before;
+ * or rows of the weight, so that each reads only some of it and makes whole planes: on small maps,
+ * where a share of positions is too narrow for the widest tiles and neighbouring cache lines would
+ * go back and forth, and where the output is the larger side. Measured on ResNet-18 and -50, two
+ * threads: 1.77 to 1.93 times one thread, with rows alone 1.68 to 1.76, with positions 1.68 to 1.91. */
+static void share_product(pa_crew *crew, const pa_product *product, int32_t rows) {
     const pa_strips *strips = product->strips;
-    int32_t share = product->vectors / pa_crew_size(crew), least = share < TILES ? share : TILES;
-    int64_t positions = (int64_t)product->vectors * PA_LANES;
-    if (least >= NARROW && REMOTE * positions * product->planes > strips->floats)
-        pa_run_range(crew, product->vectors, least, strips->floats * PA_LANES, run_positions,
+    if (product->vectors >= WIDE * pa_crew_size(crew) && product->planes >= rows)
+        pa_run_range(crew, product->vectors, WIDE, strips->floats * PA_LANES, run_positions,
                      product);
     else
-        pa_run_strips(crew, strips, positions, pa_product_run, product);
+        pa_run_strips(crew, strips, (int64_t)product->vectors * PA_LANES, pa_product_run, product);
 }
 
 static void run_conv(const pa_run *call, const pa_step *step) {
@@ -79,7 +78,7 @@ static void run_conv(const pa_run *call, const pa_step *step) {
         .activation = step->op->activation,
         .planes = plan->slot[step->source].planes,
     };
-    share_product(call->crew, &product);
+    share_product(call->crew, &product, plan->program.shapes[step->op->result].channels);
 }
 
 /* Everything else goes plane by plane: a step, and the planes it reads and makes. */
