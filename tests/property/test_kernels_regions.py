@@ -1,5 +1,7 @@
 """The native engine equals the reference on regions nobody chose."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -8,7 +10,18 @@ from hypothesis import strategies as st
 from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, MatrixShape
 from pruneaug_cli.kernels.activation import RELU
 from pruneaug_cli.kernels.native import NativeBackend
-from pruneaug_cli.kernels.program import Conv, Epilogue, Linear, Planes, RegionProgram, Rows, Weight
+from pruneaug_cli.kernels.program import (
+    AveragePool,
+    Conv,
+    Epilogue,
+    GlobalAveragePool,
+    Linear,
+    MaxPool,
+    Planes,
+    RegionProgram,
+    Rows,
+    Weight,
+)
 from pruneaug_cli.kernels.reference import ReferenceBackend
 
 EPS = float(np.finfo(np.float32).eps)
@@ -94,3 +107,49 @@ def test_products_equal_the_reference(native, case):
     program, x = case
     (found,), (expected,) = native.run(program, [x]), ReferenceBackend().run(program, [x])
     assert_close(program, found, expected)
+
+
+@st.composite
+def pools(draw):
+    """A pool between a convolution, so that planes have pads, and a mean of its result."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    kernel = draw(st.sampled_from([(2, 2), (3, 3), (1, 5), (7, 2), (4, 9), (2, 70)]))
+    stride = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    pads = tuple(draw(st.integers(0, min(kernel[i % 2] - 1, 3))) for i in range(4))
+    image = (draw(st.integers(kernel[0], 20)), draw(st.integers(kernel[1], 300)))
+    channels = draw(st.integers(1, 5))
+    pool = (
+        MaxPool(1, kernel, stride, pads)
+        if draw(st.booleans())
+        else AveragePool(1, kernel, stride, pads, draw(st.booleans()))
+    )
+    program = RegionProgram(
+        (Planes(2, *image),),
+        (Conv(0, 0, (3, 3), pads=(1, 1, 1, 1)), pool, GlobalAveragePool(2)), (2, 3),
+        (weight(draw, rng, MatrixShape(channels, 18)),), (),
+    )  # fmt: skip
+    return program, rng.uniform(0.0, 1.0, (draw(st.integers(1, 2)), 2, *image)).astype(np.float32)
+
+
+@SLOW_START
+@given(pools())
+def test_pools_equal_the_reference(native, case):
+    program, x = case
+    terms = 30 + 7 * 70 + 20 * 300  # of a convolution, a window and a mean, all positive
+    for found, expected in zip(
+        native.run(program, [x]), ReferenceBackend().run(program, [x]), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=terms * EPS, atol=0)
+
+
+@SLOW_START
+@given(pools(), st.sampled_from([np.nan, np.inf, -np.inf]))
+def test_pools_pass_what_is_no_number(native, case, value):
+    """Inf and NaN come out where the reference has them; the convolution in front is left out."""
+    program, x = case
+    pool = program.instructions[1]
+    bare = RegionProgram(program.inputs, (dataclasses.replace(pool, source=0),), (1,), (), ())
+    x[0, 0, x.shape[2] // 2, x.shape[3] // 3] = value
+    (found,), (expected,) = native.run(bare, [x]), ReferenceBackend().run(bare, [x])
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
+    np.testing.assert_array_equal(np.isinf(found), np.isinf(expected))

@@ -1,7 +1,6 @@
 /* Everything planes go through that is not a product. Pads are zero before and after. */
 #include "planes.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "vector.h"
@@ -14,8 +13,8 @@ static float *row_of(const pa_planes *planes, int32_t channel, int32_t row) {
 static void copy_row(const float *restrict from, float *restrict to, int64_t count) {
     int64_t x = 0;
     for (; x + PA_LANES <= count; x += PA_LANES) pa_store(to + x, pa_load(from + x));
-    for (; x + 4 <= count; x += 4) memcpy(to + x, from + x, 4 * sizeof(float));
-    for (; x < count; x++) to[x] = from[x];
+    int32_t left = (int32_t)(count - x);
+    if (left) pa_store_first(to + x, pa_load_first(from + x, left), left);
 }
 
 /* Rows without pads between them are one long row. */
@@ -37,29 +36,22 @@ void pa_planes_store(const pa_planes *from, float *contiguous) {
             copy_row(row_of(from, c, y), contiguous, length);
 }
 
-/* Lanes 0, 2, 4 ... of a vector, then lanes 1, 3, 5 ... of the vector one float further on than
- * the next: together every second float, and nothing read beyond the last. */
-#if PA_LANES == 16
-#define PA_EVERY_SECOND 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31
-#elif PA_LANES == 8
-#define PA_EVERY_SECOND 0, 2, 4, 6, 9, 11, 13, 15
-#else
-#define PA_EVERY_SECOND 0, 2, 5, 7
-#endif
-
-typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
-
-static void take_second(const float *restrict from, float *restrict to, int32_t count) {
-    int32_t x = 0;
-    for (; x + PA_LANES <= count; x += PA_LANES) {
-        pa_vec low = pa_load(from + 2 * x), high = pa_load(from + 2 * x + PA_LANES - 1);
-        pa_store(to + x, __builtin_shufflevector(low, high, PA_EVERY_SECOND));
+/* Every second float of a row: `evens` of those at 0, 2, 4 ... and, where `odd` is given, `odds`
+ * of those at 1, 3, 5 ... (as many, or one less). Reads none beyond the last. */
+static void take_second(const float *restrict from, float *restrict even, int32_t evens,
+                        float *restrict odd, int32_t odds) {
+    int32_t x = 0, floats = odd && odds == evens ? 2 * evens : 2 * evens - 1;
+    for (; 2 * x + 2 * PA_LANES <= floats; x += PA_LANES) {
+        pa_vec low = pa_load(from + 2 * x), high = pa_load(from + 2 * x + PA_LANES);
+        pa_store(even + x, pa_evens(low, high));
+        if (odd) pa_store(odd + x, pa_odds(low, high));
     }
-    for (; x + 4 <= count; x += 4) {
-        four low = *(const four *)(from + 2 * x), high = *(const four *)(from + 2 * x + 3);
-        *(four *)(to + x) = __builtin_shufflevector(low, high, 0, 2, 5, 7);
-    }
-    for (; x < count; x++) to[x] = from[2 * x];
+    if (x == evens) return;
+    int32_t left = floats - 2 * x, first = left < PA_LANES ? left : PA_LANES;
+    pa_vec low = pa_load_first(from + 2 * x, first), high = {0};
+    if (left > first) high = pa_load_first(from + 2 * x + PA_LANES, left - first);
+    pa_store_first(even + x, pa_evens(low, high), evens - x);
+    if (odd && x < odds) pa_store_first(odd + x, pa_odds(low, high), odds - x);
 }
 
 /* to[0 .. count) = from[0], from[stride], ... */
@@ -68,7 +60,7 @@ static void take_every(const float *restrict from, int32_t stride, float *restri
     if (stride == 1)
         copy_row(from, to, count);
     else if (stride == 2)
-        take_second(from, to, count);
+        take_second(from, to, count, NULL, 0);
     else
         for (int32_t x = 0; x < count; x++) to[x] = from[(int64_t)stride * x];
 }
@@ -79,29 +71,66 @@ static int32_t phase_size(int32_t size, int32_t phase, int32_t stride, int32_t m
     return count < most ? count : most;
 }
 
-/* One phase of one plane. */
-static void split_plane(const pa_split *split, const float *from, int32_t pitch,
-                        const int32_t filled[2], float *to, int32_t to_pitch) {
-    int64_t step = (int64_t)split->stride[0] * pitch;
-    for (int32_t y = 0; y < split->data[0]; y++, from += step, to += to_pitch) {
-        int32_t count = y < filled[0] ? filled[1] : 0;
-        if (count) take_every(from, split->stride[1], to, count);
-        for (int32_t x = count; x < split->data[1]; x++) to[x] = 0.0f;
+/* The phase of the same rows and of column `col`; -1 when no kernel reads it. */
+static int32_t find_column(const pa_split *split, int32_t phase, int32_t col) {
+    for (int32_t i = 0; i < split->phases; i++)
+        if (split->phase[i][0] == split->phase[phase][0] && split->phase[i][1] == col) return i;
+    return -1;
+}
+
+/* A phase: which plane of a channel, and how many rows and columns of it hold data. */
+typedef struct {
+    int32_t row, col, rows, cols;
+    float *to;
+} phase_part;
+
+static phase_part phase_at(const pa_split *split, const pa_planes *from, int32_t index, float *to,
+                           int64_t to_stride) {
+    phase_part part = {.row = split->phase[index][0], .col = split->phase[index][1]};
+    part.rows = phase_size(from->height, part.row, split->stride[0], split->data[0]);
+    part.cols = phase_size(from->width, part.col, split->stride[1], split->data[1]);
+    if (!part.rows || !part.cols) part.rows = part.cols = 0;
+    part.to = to + (int64_t)index * from->channels * to_stride;
+    return part;
+}
+
+static void zero_row(float *to, int32_t first, int32_t end) {
+    for (int32_t x = first; x < end; x++) to[x] = 0.0f;
+}
+
+/* One phase of a channel; or, where `odd` is given, that of the even columns and that of the odd
+ * ones at once: they come from the same vectors. */
+static void split_channel(const pa_split *split, const pa_planes *from, int32_t channel,
+                          const phase_part *even, const phase_part *odd, int64_t to_stride,
+                          int32_t to_pitch) {
+    int64_t step = (int64_t)split->stride[0] * from->pitch;
+    const float *row = from->data + channel * from->stride +
+                       (even->rows ? (int64_t)even->row * from->pitch + even->col : 0);
+    float *to = even->to + channel * to_stride;
+    float *other = odd ? odd->to + channel * to_stride : NULL;
+    for (int32_t y = 0; y < split->data[0]; y++, row += step, to += to_pitch) {
+        int32_t evens = y < even->rows ? even->cols : 0;
+        int32_t odds = odd && y < odd->rows ? odd->cols : 0;
+        if (odds)
+            take_second(row, to, evens, other, odds);
+        else if (evens)
+            take_every(row, split->stride[1], to, evens);
+        zero_row(to, evens, split->data[1]);
+        if (!odd) continue;
+        zero_row(other, odds, split->data[1]);
+        other += to_pitch;
     }
 }
 
 void pa_planes_split(const pa_split *split, const pa_planes *from, int32_t first, int32_t last,
                      float *to, int64_t to_stride, int32_t to_pitch) {
-    for (int32_t plane = first; plane < last; plane++) {
-        const int32_t *phase = split->phase[plane / from->channels];
-        int32_t channel = plane % from->channels, row = phase[0], col = phase[1];
-        int32_t filled[2] = {
-            phase_size(from->height, row, split->stride[0], split->data[0]),
-            phase_size(from->width, col, split->stride[1], split->data[1]),
-        };
-        int64_t start = filled[0] && filled[1] ? (int64_t)row * from->pitch + col : 0;
-        split_plane(split, from->data + channel * from->stride + start, from->pitch, filled,
-                    to + plane * to_stride, to_pitch);
+    for (int32_t p = 0; p < split->phases; p++) {
+        phase_part part = phase_at(split, from, p, to, to_stride), odd;
+        int32_t other = split->stride[1] == 2 ? find_column(split, p, 1 - part.col) : -1;
+        if (other >= 0 && part.col == 1) continue; /* made with the even columns */
+        if (other >= 0) odd = phase_at(split, from, other, to, to_stride);
+        for (int32_t c = first; c < last; c++)
+            split_channel(split, from, c, &part, other >= 0 ? &odd : NULL, to_stride, to_pitch);
     }
 }
 
@@ -134,75 +163,6 @@ void pa_planes_activate(const pa_planes *from, pa_activation activation, const p
             pa_store(to->data + place, relu ? pa_relu(value) : value);
         }
         activate_plane(to, c, activation);
-    }
-}
-
-/* The part of a window that lies inside: first and end along one axis of `size`. */
-static void clip(int32_t start, int32_t kernel, int32_t size, int32_t *first, int32_t *end) {
-    *first = start > 0 ? start : 0;
-    *end = start + kernel < size ? start + kernel : size;
-}
-
-static float window_maximum(const pa_planes *from, int32_t channel, const int32_t rows[2],
-                            const int32_t cols[2]) {
-    float best = -INFINITY;
-    for (int32_t y = rows[0]; y < rows[1]; y++)
-        for (int32_t x = cols[0]; x < cols[1]; x++) {
-            float value = row_of(from, channel, y)[x];
-            if (value > best || value != value) best = value; /* NaN wins, and stays */
-        }
-    return best;
-}
-
-static float window_sum(const pa_planes *from, int32_t channel, const int32_t rows[2],
-                        const int32_t cols[2]) {
-    float sum = 0.0f;
-    for (int32_t y = rows[0]; y < rows[1]; y++)
-        for (int32_t x = cols[0]; x < cols[1]; x++) sum += row_of(from, channel, y)[x];
-    return sum;
-}
-
-void pa_planes_max_pool(const pa_planes *from, const pa_window *window, const pa_planes *to) {
-    for (int32_t c = 0; c < to->channels; c++)
-        for (int32_t y = 0; y < to->height; y++) {
-            int32_t rows[2], cols[2];
-            clip(y * window->stride[0] - window->pads[0], window->kernel[0], from->height, &rows[0],
-                 &rows[1]);
-            for (int32_t x = 0; x < to->width; x++) {
-                clip(x * window->stride[1] - window->pads[1], window->kernel[1], from->width,
-                     &cols[0], &cols[1]);
-                row_of(to, c, y)[x] = window_maximum(from, c, rows, cols);
-            }
-        }
-}
-
-void pa_planes_average_pool(const pa_planes *from, const pa_window *window, int include_pad,
-                            const pa_planes *to) {
-    for (int32_t c = 0; c < to->channels; c++)
-        for (int32_t y = 0; y < to->height; y++) {
-            int32_t rows[2], cols[2];
-            clip(y * window->stride[0] - window->pads[0], window->kernel[0], from->height, &rows[0],
-                 &rows[1]);
-            for (int32_t x = 0; x < to->width; x++) {
-                clip(x * window->stride[1] - window->pads[1], window->kernel[1], from->width,
-                     &cols[0], &cols[1]);
-                int64_t inside = (int64_t)(rows[1] - rows[0]) * (cols[1] - cols[0]);
-                int64_t all = (int64_t)window->kernel[0] * window->kernel[1];
-                row_of(to, c, y)[x] =
-                    window_sum(from, c, rows, cols) / (float)(include_pad ? all : inside);
-            }
-        }
-}
-
-void pa_planes_mean(const pa_planes *from, float *features) {
-    float scale = 1.0f / ((float)from->height * (float)from->width);
-    for (int32_t c = 0; c < from->channels; c++) {
-        const float *plane = from->data + c * from->stride;
-        pa_vec sum = {0};
-        for (int32_t v = 0; v < from->vectors; v++) sum += pa_load(plane + (int64_t)v * PA_LANES);
-        float total = 0.0f;
-        for (int lane = 0; lane < PA_LANES; lane++) total += sum[lane];
-        features[c] = total * scale;
     }
 }
 

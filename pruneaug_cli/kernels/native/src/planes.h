@@ -15,11 +15,12 @@ typedef struct {
 
 void pa_planes_load(const float *contiguous, const pa_planes *to);
 void pa_planes_store(const pa_planes *from, float *contiguous);
-/* Planes first .. last - 1 of a split, numbered phase by phase. */
+/* All phases of channels first .. last - 1. */
 void pa_planes_split(const pa_split *split, const pa_planes *from, int32_t first, int32_t last,
                      float *to, int64_t to_stride, int32_t to_pitch);
 /* Sums and activations over whole vectors: pads stay zero. */
-void pa_planes_add(const pa_planes *left, const pa_planes *right, pa_activation activation, const pa_planes *to);
+void pa_planes_add(const pa_planes *left, const pa_planes *right, pa_activation activation,
+                   const pa_planes *to);
 void pa_planes_activate(const pa_planes *from, pa_activation activation, const pa_planes *to);
 void pa_planes_max_pool(const pa_planes *from, const pa_window *window, const pa_planes *to);
 void pa_planes_average_pool(const pa_planes *from, const pa_window *window, int include_pad,

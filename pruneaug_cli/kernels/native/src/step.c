@@ -204,8 +204,8 @@ void pa_run_step(const pa_run *call, const pa_step *step) {
         const pa_split *split = &plan->split[step->item];
         planes_work work = {
             .call = call, .step = step, .from = view(call, step->op->source, step->source)};
-        int64_t cost = (int64_t)COPY * split->data[0] * split->data[1];
-        pa_run_range(call->crew, plan->slot[step->result].planes, 1, cost, run_split, &work);
+        int64_t cost = (int64_t)COPY * split->phases * split->data[0] * split->data[1];
+        pa_run_range(call->crew, work.from.channels, 1, cost, run_split, &work);
     } else {
         run_port(call, step);
     }

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #if defined(__AVX512F__)
+#include <immintrin.h>
 #define PA_LANES 16
 #define PA_ACCUMULATORS 24 /* of 32 registers: the rest hold inputs and a broadcast weight */
 #define PA_ISA "avx512"
@@ -48,6 +49,58 @@ PA_INLINE pa_bits pa_load_flags(const int8_t *flags) {
 
 /* The lanes whose flag is set; zero, even from NaN, elsewhere. */
 PA_INLINE pa_vec pa_keep(pa_vec value, pa_bits flags) { return (pa_vec)((pa_bits)value & flags); }
+
+/* The first `count` lanes (at most all of them), zero behind them; touches nothing further on. */
+PA_INLINE pa_vec pa_load_first(const float *from, int32_t count) {
+#if defined(__AVX512F__)
+    return (pa_vec)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), from);
+#else
+    pa_vec value = {0};
+    for (int32_t lane = 0; lane < count; lane++) value[lane] = from[lane];
+    return value;
+#endif
+}
+
+PA_INLINE void pa_store_first(float *to, pa_vec value, int32_t count) {
+#if defined(__AVX512F__)
+    _mm512_mask_storeu_ps(to, (__mmask16)((1u << count) - 1), (__m512)value);
+#else
+    for (int32_t lane = 0; lane < count; lane++) to[lane] = value[lane];
+#endif
+}
+
+/* Lanes 0, 2, 4 ... and lanes 1, 3, 5 ... of two vectors in a row. */
+#if PA_LANES == 16
+#define PA_EVENS 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define PA_ODDS 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#elif PA_LANES == 8
+#define PA_EVENS 0, 2, 4, 6, 8, 10, 12, 14
+#define PA_ODDS 1, 3, 5, 7, 9, 11, 13, 15
+#else
+#define PA_EVENS 0, 2, 4, 6
+#define PA_ODDS 1, 3, 5, 7
+#endif
+PA_INLINE pa_vec pa_evens(pa_vec low, pa_vec high) {
+    return __builtin_shufflevector(low, high, PA_EVENS);
+}
+PA_INLINE pa_vec pa_odds(pa_vec low, pa_vec high) {
+    return __builtin_shufflevector(low, high, PA_ODDS);
+}
+
+/* The larger of two lanes; NaN when one of them is. */
+PA_INLINE pa_vec pa_larger(pa_vec a, pa_vec b) {
+    pa_bits take = (b > a) | (b != b);
+    return (pa_vec)(((pa_bits)b & take) | ((pa_bits)a & ~take));
+}
+
+/* All lanes together, in halves: the same order on every run. */
+PA_INLINE float pa_total(pa_vec value) {
+    float lane[PA_LANES];
+    pa_store(lane, value);
+    for (int32_t half = PA_LANES / 2; half > 0; half /= 2)
+        for (int32_t i = 0; i < half; i++) lane[i] += lane[i + half];
+    return lane[0];
+}
 
 /* x < 0 ? 0 : x, so that NaN passes as in torch and ONNX Runtime. */
 PA_INLINE pa_vec pa_relu(pa_vec x) { return pa_keep(x, ~(x < (pa_vec){0})); }
