@@ -107,7 +107,7 @@ static int place(const pa_weight *weight, const int64_t *start, pa_strips *strip
         strips->entries += strip->entries;
         strips->floats += (int64_t)strip->entries * strip->height;
     }
-    strips->offsets = malloc(((size_t)strips->entries + 1) * sizeof *strips->offsets);
+    strips->offsets = calloc((size_t)strips->entries + PA_OFFSETS_AHEAD, sizeof *strips->offsets);
     strips->runs = malloc((size_t)strips->count * (size_t)strips->groups * sizeof *strips->runs);
     size_t bytes = (((size_t)strips->floats + 1) * sizeof(float) + 63) / 64 * 64;
     strips->values = aligned_alloc(64, bytes);

@@ -14,6 +14,8 @@ typedef struct {
     int64_t value;     /* of its first weight in pa_strips.values: entries x height floats */
 } pa_strip;
 
+enum { PA_OFFSETS_AHEAD = 16 }; /* zeros behind the offsets, for kernels that read ahead */
+
 /* Strips, highest first; the entries of a strip are sorted by group. */
 typedef struct {
     int32_t count, groups;

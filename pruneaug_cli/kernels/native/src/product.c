@@ -8,31 +8,41 @@
 #include "vector.h"
 
 enum {
-    AHEAD = 1024, /* floats: weights are fetched 4 KiB ahead, for they come from L2 or beyond */
-    BLOCK_BYTES = 384 * 1024, /* measured: 96 KiB is 10% slower at 56 x 56, 768 KiB equal or slower */
+    AHEAD = 6, /* entries that input is fetched ahead, at most PA_OFFSETS_AHEAD; 4 to 8 are equal */
+    SHORT = 16,                /* strips of fewer entries fetch those of their next tile instead */
+    WEIGHTS_AHEAD = 1024,      /* floats */
+    LINE = 16,                 /* floats of a cache line */
+    NEAR_WEIGHTS = 256 * 1024, /* bytes that stay in L2 from one run to the next */
+    BLOCK_BYTES = 384 * 1024,  /* measured: 96 KiB is 10% slower at 56 x 56, 768 KiB not faster */
     LEAST_BLOCK = 6,          /* the widest tile */
 };
 
+/* What a tile fetches ahead. Loads that cross cache lines are half as fast from L2 as others, but
+ * not once the lines are in L1: fetching every line of an entry before it is used makes 3 x 3
+ * kernels a quarter faster. */
+enum { CROSSING = 1, FAR_WEIGHTS = 2 };
+
 typedef struct { /* one strip at one tile of positions */
-    const int32_t *offset;
+    const int32_t *offset, *soon_offset; /* of the entry at hand; of one whose input is fetched */
+    const float *x, *soon_x;
     const float *weight;
-    const float *x;
 } cursor;
 
 /* Adds `entries` entries of one lane group to the accumulators. */
 PA_INLINE void accumulate(cursor *at, int32_t entries, const int8_t *flags, pa_vec acc[8][8],
-                          const int R, const int V) {
-    pa_bits lanes = flags ? pa_load_flags(flags) : (pa_bits){0};
+                          const int R, const int V, const int fetch) {
+    pa_lanes lanes = {0};
+    if (flags) lanes = pa_load_lanes(flags);
     for (int32_t e = 0; e < entries; e++) {
-        const float *x = at->x + *at->offset++;
+        const float *x = at->x + *at->offset++, *soon = at->soon_x + *at->soon_offset++;
         pa_vec input[8];
-        __builtin_prefetch(at->weight + AHEAD);
+        if (fetch & FAR_WEIGHTS) __builtin_prefetch(at->weight + WEIGHTS_AHEAD);
 #pragma GCC unroll 8
-        for (int v = 0; v < V; v++) {
-            input[v] = pa_load(x + v * PA_LANES);
-            if (flags) input[v] = pa_keep(input[v], lanes);
-            __builtin_prefetch(x + (V + v) * PA_LANES); /* of the next tile */
-        }
+        for (int i = 0; i < V * PA_LANES + (fetch & CROSSING); i += LINE)
+            __builtin_prefetch(soon + i);
+#pragma GCC unroll 8
+        for (int v = 0; v < V; v++)
+            input[v] = flags ? pa_load_some(x + v * PA_LANES, lanes) : pa_load(x + v * PA_LANES);
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) {
             pa_vec weight = pa_splat(at->weight[r]);
@@ -56,18 +66,20 @@ PA_INLINE void finish(const pa_product *p, int64_t row, int64_t at, pa_vec acc[8
 #pragma GCC unroll 8
             for (int v = 0; v < V; v++)
                 acc[r][v] += pa_load(residual + place + r * stride + v * PA_LANES);
-    if (p->activation.kind == PA_ACT_RELU)
+    const int relu = p->activation.kind == PA_ACT_RELU;
+    if (keep)
+#pragma GCC unroll 8
+        for (int v = 0; v < V; v++) {
+            pa_lanes lanes = pa_load_lanes(keep + at + v * PA_LANES);
+#pragma GCC unroll 8
+            for (int r = 0; r < R; r++)
+                acc[r][v] = relu ? pa_keep_relu(acc[r][v], lanes) : pa_keep(acc[r][v], lanes);
+        }
+    else if (relu)
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
             for (int v = 0; v < V; v++) acc[r][v] = pa_relu(acc[r][v]);
-    if (keep)
-#pragma GCC unroll 8
-        for (int v = 0; v < V; v++) {
-            pa_bits flags = pa_load_flags(keep + at + v * PA_LANES);
-#pragma GCC unroll 8
-            for (int r = 0; r < R; r++) acc[r][v] = pa_keep(acc[r][v], flags);
-        }
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
@@ -77,61 +89,47 @@ PA_INLINE void finish(const pa_product *p, int64_t row, int64_t at, pa_vec acc[8
             pa_activate_span(y + r * stride, V * PA_LANES, keep ? keep + at : 0, p->activation);
 }
 
-PA_INLINE void tile(const pa_product *p, int32_t index, int64_t at, const int R, const int V) {
+PA_INLINE void tile(const pa_product *p, int32_t index, int64_t at, const int R, const int V,
+                    const int fetch) {
     const pa_strips *strips = p->strips;
     const pa_strip *strip = &strips->strip[index];
     const int32_t *run = strips->runs + (int64_t)index * strips->groups;
-    cursor here = {strips->offsets + strip->offset, strips->values + strip->value, p->x + at};
+    const int32_t *offset = strips->offsets + strip->offset;
+    int is_short = strip->entries < SHORT;
+    cursor here = {.offset = offset,
+                   .soon_offset = is_short ? offset : offset + AHEAD,
+                   .x = p->x + at,
+                   .soon_x = p->x + at + (is_short ? V * PA_LANES : 0),
+                   .weight = strips->values + strip->value};
     pa_vec acc[8][8];
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
         for (int v = 0; v < V; v++) acc[r][v] = pa_splat(p->bias[strip->row + r]);
-    accumulate(&here, run[0], (const int8_t *)0, acc, R, V);
+    accumulate(&here, run[0], (const int8_t *)0, acc, R, V, fetch);
     for (int32_t g = 1; g < strips->groups; g++)
-        accumulate(&here, run[g], p->lanes + g * PA_LANES, acc, R, V);
+        accumulate(&here, run[g], p->lanes + g * PA_LANES, acc, R, V, fetch);
     finish(p, strip->row, at, acc, R, V);
 }
 
 typedef void (*tile_function)(const pa_product *, int32_t, int64_t);
 
-#define TILE(R, V)                                                                \
-    static void tile_##R##x##V(const pa_product *p, int32_t strip, int64_t at) { \
-        tile(p, strip, at, R, V);                                                 \
-    }
+/* The tiles, once for each way to fetch ahead. */
+#define PA_FETCH 0
+#define PA_TILES tiles_near
+#include "product_tiles.h"
+#define PA_FETCH CROSSING
+#define PA_TILES tiles_crossing
+#include "product_tiles.h"
+#define PA_FETCH (CROSSING | FAR_WEIGHTS)
+#define PA_TILES tiles_far
+#include "product_tiles.h"
 
-TILE(8, 1)
-TILE(6, 1) TILE(6, 2)
-TILE(4, 1) TILE(4, 2) TILE(4, 3)
-TILE(3, 1) TILE(3, 2) TILE(3, 3) TILE(3, 4)
-TILE(2, 1) TILE(2, 2) TILE(2, 3) TILE(2, 4) TILE(2, 5) TILE(2, 6)
-TILE(1, 1) TILE(1, 2) TILE(1, 3) TILE(1, 4) TILE(1, 5) TILE(1, 6)
 #if PA_ACCUMULATORS >= 24
-TILE(8, 2) TILE(8, 3)
-TILE(6, 3) TILE(6, 4)
-TILE(4, 4) TILE(4, 5) TILE(4, 6)
-TILE(3, 5) TILE(3, 6)
-#define ROW_8 {tile_8x1, tile_8x2, tile_8x3}
-#define ROW_6 {tile_6x1, tile_6x2, tile_6x3, tile_6x4}
-#define ROW_4 {tile_4x1, tile_4x2, tile_4x3, tile_4x4, tile_4x5, tile_4x6}
-#define ROW_3 {tile_3x1, tile_3x2, tile_3x3, tile_3x4, tile_3x5, tile_3x6}
 static const int widest[9] = {0, 6, 6, 6, 6, 0, 4, 0, 3};
 #else
-#define ROW_8 {tile_8x1}
-#define ROW_6 {tile_6x1, tile_6x2}
-#define ROW_4 {tile_4x1, tile_4x2, tile_4x3}
-#define ROW_3 {tile_3x1, tile_3x2, tile_3x3, tile_3x4}
 static const int widest[9] = {0, 6, 6, 4, 3, 0, 2, 0, 1};
 #endif
-
-static const tile_function tiles[9][6] = {
-    [8] = ROW_8,
-    [6] = ROW_6,
-    [4] = ROW_4,
-    [3] = ROW_3,
-    [2] = {tile_2x1, tile_2x2, tile_2x3, tile_2x4, tile_2x5, tile_2x6},
-    [1] = {tile_1x1, tile_1x2, tile_1x3, tile_1x4, tile_1x5, tile_1x6},
-};
 
 int32_t pa_product_height(int32_t rows) {
     /* how the last few rows are cut: 7 = 4 + 3, 5 = 3 + 2, 9 = 6 + 3, 10 = 6 + 4, 12 = 6 + 6 */
@@ -140,8 +138,14 @@ int32_t pa_product_height(int32_t rows) {
     return rows <= 12 ? first[rows] : 8;
 }
 
+static const tile_function (*tiles_for(const pa_product *p))[6] {
+    if (p->strips->floats > NEAR_WEIGHTS / (int32_t)sizeof(float)) return tiles_far;
+    return p->crossing ? tiles_crossing : tiles_near;
+}
+
 /* Tiles of equal width rather than wide ones and a narrow rest: 4 vectors are 2 + 2. */
 static void run_tiles(const pa_product *p, int32_t strip, int32_t vector, int32_t end) {
+    const tile_function(*tiles)[6] = tiles_for(p);
     int height = p->strips->strip[strip].height;
     for (int32_t left = (end - vector + widest[height] - 1) / widest[height]; left > 0; left--) {
         int32_t width = (end - vector + left - 1) / left;

@@ -23,6 +23,7 @@ typedef struct {
     int64_t y_stride;
     int32_t planes; /* of x: decides how many positions are worked on at a time */
     int32_t vectors;
+    int32_t crossing; /* some offset is no multiple of a cache line */
     pa_activation activation;
 } pa_product;
 

@@ -75,6 +75,7 @@ static void run_conv(const pa_run *call, const pa_step *step) {
         .lanes = conv->lanes,
         .y_stride = layout->stride,
         .vectors = layout->vectors,
+        .crossing = step->op->window.kernel[0] * step->op->window.kernel[1] > 1,
         .activation = step->op->activation,
         .planes = plan->slot[step->source].planes,
     };

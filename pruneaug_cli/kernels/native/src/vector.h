@@ -42,13 +42,30 @@ PA_INLINE pa_vec pa_load(const float *from) { return *(const pa_vec_memory *)fro
 PA_INLINE void pa_store(float *to, pa_vec value) { *(pa_vec_memory *)to = value; }
 PA_INLINE pa_vec pa_splat(float value) { return value - (pa_vec){0}; } /* keeps -0 and NaN */
 
-/* One byte per lane, 0 or -1, widened to whole lanes. */
-PA_INLINE pa_bits pa_load_flags(const int8_t *flags) {
+/* Some of the lanes, from one byte per lane, 0 or -1; what is read or kept is zero elsewhere, even
+ * where memory holds NaN. With mask registers this is part of the load. */
+#if defined(__AVX512F__)
+typedef __mmask16 pa_lanes;
+PA_INLINE pa_lanes pa_load_lanes(const int8_t *flags) {
+    __m512i wide = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)flags));
+    return _mm512_test_epi32_mask(wide, wide);
+}
+PA_INLINE pa_vec pa_load_some(const float *from, pa_lanes lanes) {
+    return (pa_vec)_mm512_maskz_loadu_ps(lanes, from);
+}
+PA_INLINE pa_vec pa_keep(pa_vec value, pa_lanes lanes) {
+    return (pa_vec)_mm512_maskz_mov_ps(lanes, (__m512)value);
+}
+#else
+typedef pa_bits pa_lanes;
+PA_INLINE pa_lanes pa_load_lanes(const int8_t *flags) {
     return __builtin_convertvector(*(const pa_lane_flags *)flags, pa_bits) != 0;
 }
-
-/* The lanes whose flag is set; zero, even from NaN, elsewhere. */
-PA_INLINE pa_vec pa_keep(pa_vec value, pa_bits flags) { return (pa_vec)((pa_bits)value & flags); }
+PA_INLINE pa_vec pa_keep(pa_vec value, pa_lanes lanes) { return (pa_vec)((pa_bits)value & lanes); }
+PA_INLINE pa_vec pa_load_some(const float *from, pa_lanes lanes) {
+    return pa_keep(pa_load(from), lanes);
+}
+#endif
 
 /* The first `count` lanes (at most all of them), zero behind them; touches nothing further on. */
 PA_INLINE pa_vec pa_load_first(const float *from, int32_t count) {
@@ -102,7 +119,17 @@ PA_INLINE float pa_total(pa_vec value) {
     return lane[0];
 }
 
-/* x < 0 ? 0 : x, so that NaN passes as in torch and ONNX Runtime. */
-PA_INLINE pa_vec pa_relu(pa_vec x) { return pa_keep(x, ~(x < (pa_vec){0})); }
+/* x < 0 ? 0 : x, so that NaN passes as in torch and ONNX Runtime; and the same of some lanes. */
+#if defined(__AVX512F__)
+PA_INLINE pa_vec pa_relu(pa_vec x) { /* its second operand where one is NaN */
+    return (pa_vec)_mm512_max_ps(_mm512_setzero_ps(), (__m512)x);
+}
+PA_INLINE pa_vec pa_keep_relu(pa_vec x, pa_lanes lanes) {
+    return (pa_vec)_mm512_maskz_max_ps(lanes, _mm512_setzero_ps(), (__m512)x);
+}
+#else
+PA_INLINE pa_vec pa_relu(pa_vec x) { return (pa_vec)((pa_bits)x & ~(x < (pa_vec){0})); }
+PA_INLINE pa_vec pa_keep_relu(pa_vec x, pa_lanes lanes) { return pa_keep(pa_relu(x), lanes); }
+#endif
 
 #endif
