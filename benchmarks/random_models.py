@@ -6,8 +6,9 @@ one batch, so that activations keep their size: no denormal numbers, no overflow
 """
 
 import math
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,32 @@ from pruneaug_cli.export import export_dense, export_sparse
 from pruneaug_cli.layers import ModelTrace, set_matrix, trace_model
 
 SEED = 0
+PEER_OPSET = 13
+ELEMENT = BlockShape(1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One network under one block and one sparsity; at sparsity 0 it is dense."""
+
+    network: Network
+    block: BlockShape
+    sparsity: float
+
+    @property
+    def stem(self) -> str:
+        """What the names of its files begin with."""
+        return f"{self.network.name}-{self.block}-{self.sparsity:g}"
+
+    @property
+    def unstructured(self) -> "Case":
+        """The same sparsity in single weights."""
+        return replace(self, block=ELEMENT)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """Where the files of one pruned network are, and what is in them.
+    """Two files of one model.
 
     Attributes:
         dense: the pruned network as torch exports it, zeros stored.
@@ -54,43 +76,50 @@ def trace(network: Network) -> tuple[nn.Module, torch.Tensor, ModelTrace]:
     return model, example, trace_model(model, (example,), {})
 
 
-def prune(network: Network, block: BlockShape, sparsity: float) -> PrunedNetwork:
-    """Random weights and masks in all prunable layers but the first ``dense_layers``.
-
-    At sparsity 0 there are no masks: the network is dense.
-    """
-    model, example, found = trace(network)
+def prune(case: Case) -> PrunedNetwork:
+    """Random weights, and masks in all prunable layers but the first ``dense_layers``."""
+    model, example, found = trace(case.network)
     random = np.random.default_rng(SEED)
     masks = {}
     for index, layer in enumerate(found.layers):
         shape = (layer.geometry.matrix.rows, layer.geometry.matrix.cols)
-        density = 1.0
         matrix = random.standard_normal(shape, np.float32)
-        if sparsity > 0.0 and index >= network.dense_layers:
-            grid = BlockGrid(layer.geometry.matrix, block)
-            mask = BlockMask(grid, keep_best(random.random(grid.shape), sparsity))
-            matrix, density = mask.apply(matrix), max(1.0 - mask.sparsity, 1.0 / grid.size)
+        density = 1.0
+        if case.sparsity > 0.0 and index >= case.network.dense_layers:
+            grid = BlockGrid(layer.geometry.matrix, case.block)
+            mask = BlockMask(grid, keep_best(random.random(grid.shape), case.sparsity))
+            matrix, density = mask.apply(matrix), mask.blocks / grid.size
             masks[layer.name] = mask
         set_matrix(model, layer.name, matrix / np.float32(math.sqrt(shape[1] * density)))
     _settle_statistics(model, example)
     return PrunedNetwork(model, example, found.names, masks)
 
 
-def write_files(
-    network: Network, block: BlockShape, sparsity: float, folder: Path, library: Path
-) -> ModelFiles:
+def write_files(case: Case, folder: Path, library: Path) -> ModelFiles:
     """Export the dense and the sparse file; both are taken as they are when they are there."""
-    stem = f"{network.name}-{block}-{sparsity:g}"
-    files = ModelFiles(folder / f"{stem}.dense.onnx", folder / f"{stem}.onnx")
-    if files.dense.is_file() and files.sparse.is_file():
-        return files
-    pruned = prune(network, block, sparsity)
-    export_sparse(
-        pruned.model, (pruned.example,), {}, files.sparse, masks=pruned.masks,
-        layers=pruned.prunable, library=library, metadata={}, dense_regions=sparsity == 0.0,
-    )  # fmt: skip
-    export_dense(pruned.model, (pruned.example,), {}, files.dense)
+    files = ModelFiles(folder / f"{case.stem}.dense.onnx", folder / f"{case.stem}.onnx")
+    if not (files.dense.is_file() and files.sparse.is_file()):
+        pruned = prune(case)
+        export_sparse(
+            pruned.model, (pruned.example,), {}, files.sparse, masks=pruned.masks,
+            layers=pruned.prunable, library=library, metadata={},
+            dense_regions=case.sparsity == 0.0,
+        )  # fmt: skip
+        export_dense(pruned.model, (pruned.example,), {}, files.dense)
     return files
+
+
+def write_peer_file(case: Case, folder: Path) -> Path:
+    """The pruned network with its zeros stored, fixed batch, opset 13: what old engines read."""
+    path = folder / f"{case.stem}.peer.onnx"
+    if not path.is_file():
+        pruned = prune(case)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter is deprecated, and says so at length
+            torch.onnx.export(
+                pruned.model, (pruned.example,), str(path), dynamo=False, opset_version=PEER_OPSET
+            )
+    return path
 
 
 def _settle_statistics(model: nn.Module, example: torch.Tensor) -> None:

@@ -8,7 +8,7 @@ import models
 import pytest
 import torch
 from networks import NETWORKS
-from random_models import prune
+from random_models import Case, prune
 from shapes import FOLDER, describe, read_shapes
 
 from pruneaug_cli.core import BlockShape
@@ -32,13 +32,13 @@ def test_the_file_of_a_network_lists_its_layers(name: str) -> None:
 
 
 def test_only_the_first_layer_of_a_convolutional_network_stays_dense() -> None:
-    pruned = prune(NETWORKS["resnet20-32"], BlockShape(8, 1), 0.75)
+    pruned = prune(Case(NETWORKS["resnet20-32"], BlockShape(8, 1), 0.75))
     assert set(pruned.prunable) - set(pruned.masks) == {pruned.prunable[0]}
     assert all(mask.sparsity == pytest.approx(0.75, abs=0.01) for mask in pruned.masks.values())
 
 
 def test_activations_keep_their_size_in_a_deep_network() -> None:
-    pruned = prune(NETWORKS["resnet56-32"], BlockShape(8, 1), 0.9)
+    pruned = prune(Case(NETWORKS["resnet56-32"], BlockShape(8, 1), 0.9))
     with torch.no_grad():
         answer = pruned.model(pruned.example)
     assert 0.1 < float(answer.abs().max()) < 100.0
@@ -62,6 +62,8 @@ def test_a_row_holds_what_was_measured(
     assert sparse["memory"]["weights_bytes"] > 0
     assert sparse["max_abs_diff"] < 1e-4
     assert sparse["stock_s"] > 0.0
+    assert sparse["deepsparse_s"] is None
+    assert sparse["peers"]["deepsparse_s"] == "not asked for: see --peers"
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,9 @@ def test_a_row_holds_what_was_measured(
         ("--networks mlp-b1 --block 8", "--block: expected ROWSxCOLS such as 8x1, got '8'"),
         ("--networks mlp-b1 --threads 0", "--threads: expected at least 1, got 0"),
         ("--networks mlp-b1 --seconds 0", "--seconds: expected more than 0, got 0"),
+        ("--networks mlp-b1 --peers tvm", "--peers: no peer 'tvm'"),
+        ("--exported nowhere", "--exported: no file nowhere"),
+        ("--sparsity 0.9", "nothing to measure"),
         ("--networks mlp-b1 --prepare", "--prepare: writes files and stops, so it needs --files"),
     ],
 )
