@@ -1,0 +1,100 @@
+"""Rows of ``models.py`` and ``kernels.py`` as Markdown tables.
+
+python benchmarks/table.py models.jsonl kernels.jsonl
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from options import refusing
+
+from pruneaug_cli.errors import InputError
+from pruneaug_cli.files import read_text
+
+Row = dict[str, Any]
+_MODEL_COLUMNS: dict[str, Callable[[Row], str]] = {
+    "network": lambda row: str(row["network"]),
+    "block": lambda row: str(row["block"] or "mixed"),
+    "sparsity": lambda row: f"{row['sparsity']:.0%}",
+    "dense": lambda row: _seconds(row["dense_s"]),
+    "sparse": lambda row: _seconds(row["sparse_s"]),
+    "speed-up": lambda row: f"**{row['speedup']:.2f}×**",
+    "without our library": lambda row: _ratio(row, "stock_s"),
+    "DeepSparse": lambda row: _ratio(row, "deepsparse_s"),
+    "DeepSparse, unstructured": lambda row: _ratio(row, "deepsparse_unstructured_s"),
+    "OpenVINO, dense": lambda row: _ratio(row, "openvino_s"),
+    "predicted": lambda row: "–" if row["predicted_s"] is None else _seconds(row["predicted_s"]),
+    "file": lambda row: f"{_mega(row['dense_size_bytes'])} → {_mega(row['size_bytes'])} MB",
+}
+_KERNEL_COLUMNS: dict[str, Callable[[Row], str]] = {
+    "layer": lambda row: str(row["geometry"]),
+    "block": lambda row: str(row["block"]),
+    "sparsity": lambda row: f"{row['sparsity']:.0%}",
+    "dense": lambda row: _seconds(row["dense_s"]),
+    "sparse": lambda row: _seconds(row["sparse_s"]),
+    "speed-up": lambda row: f"**{row['speedup']:.2f}×**",
+    "efficiency": lambda row: f"{row['efficiency']:.2f}",
+    "GFLOP/s": lambda row: f"{row['gflops']:.0f}",
+    "scipy": lambda row: _ratio(row, "scipy_s"),
+    "torch": lambda row: _ratio(row, "torch_s"),
+}
+
+
+def table(rows: Sequence[Row]) -> str:
+    """One table; columns that no row has anything in are left out."""
+    columns = _MODEL_COLUMNS if "network" in rows[0] else _KERNEL_COLUMNS
+    cells = {name: [show(row) for row in rows] for name, show in columns.items()}
+    used = {name: column for name, column in cells.items() if set(column) != {"–"}}
+    lines = ["| " + " | ".join(used) + " |", "|" + "---|" * len(used)]
+    lines += ["| " + " | ".join(line) + " |" for line in zip(*used.values(), strict=True)]
+    return "\n".join(lines) + "\n"
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of one file.
+
+    Raises:
+        InputError: no such file, or a line is not a row.
+    """
+    rows = []
+    for number, line in enumerate(read_text(path, kind="rows").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}:{number}: not JSON: {error}") from error
+        if not isinstance(row, dict) or "speedup" not in row:
+            raise InputError(f"{path}:{number}: expected a row of models.py or kernels.py")
+        rows.append(row)
+    if not rows:
+        raise InputError(f"{path}: expected at least one row, found none")
+    return rows
+
+
+def _ratio(row: Row, column: str) -> str:
+    """A peer's speed as a multiple of dense ONNX Runtime's."""
+    taken = row.get(column)
+    return "–" if taken is None else f"{row['dense_s'] / taken:.2f}×"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} µs"
+
+
+def _mega(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.3g}"
+
+
+def main() -> None:
+    """Print one table per file."""
+    with refusing("table.py"):
+        parser = argparse.ArgumentParser(prog="table.py", description=__doc__.splitlines()[0])
+        parser.add_argument("rows", type=Path, nargs="+")
+        for path in parser.parse_args().rows:
+            print(table(read_rows(path)))
+
+
+if __name__ == "__main__":
+    main()
