@@ -5,7 +5,7 @@ python benchmarks/table.py models.jsonl kernels.jsonl
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,29 @@ _KERNEL_COLUMNS: dict[str, Callable[[Row], str]] = {
 }
 
 
+_BREAK_EVEN_COLUMNS: dict[str, Callable[[Row], str]] = {
+    "layer": lambda row: str(row["geometry"]),
+    "gains from": lambda row: "never" if row["break_even"] is None else f"{row['break_even']:.0%}",
+    "block": lambda row: str(row["block"] or "–"),
+    "speed-up at each sparsity tried": lambda row: ", ".join(
+        f"{float(sparsity):.0%} {speedup:.2f}×" for sparsity, speedup in row["speedups"].items()
+    ),
+}
+
+
 def table(rows: Sequence[Row]) -> str:
     """One table; columns that no row has anything in are left out."""
-    columns = _MODEL_COLUMNS if "network" in rows[0] else _KERNEL_COLUMNS
+    *rows, last = rows
+    if "share" in last:
+        summary = (
+            f"{last['early']} of {last['geometries']} layers ({last['share']:.0%}) gain "
+            f"at {last['at']:.0%} sparsity.\n"
+        )
+        return _table(rows, _BREAK_EVEN_COLUMNS) + "\n" + summary
+    return _table([*rows, last], _MODEL_COLUMNS if "network" in last else _KERNEL_COLUMNS)
+
+
+def _table(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], str]]) -> str:
     cells = {name: [show(row) for row in rows] for name, show in columns.items()}
     used = {name: column for name, column in cells.items() if set(column) != {"–"}}
     lines = ["| " + " | ".join(used) + " |", "|" + "---|" * len(used)]
@@ -65,7 +85,7 @@ def read_rows(path: Path) -> list[Row]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise InputError(f"{path}:{number}: not JSON: {error}") from error
-        if not isinstance(row, dict) or "speedup" not in row:
+        if not isinstance(row, dict) or not {"speedup", "break_even", "share"} & set(row):
             raise InputError(f"{path}:{number}: expected a row of models.py or kernels.py")
         rows.append(row)
     if not rows:
