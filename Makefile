@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test check fix bench clean
+.PHONY: help install demo test check fix bench results clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,8 +35,17 @@ fix: install  ## format and mend what the linter can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install  ## short benchmark of the kernels against dense ONNX Runtime
-	$(BIN)/python benchmarks/kernels.py --shapes benchmarks/shapes/short.txt --blocks 8x1,32x1 --sparsities 0.75,0.9 --threads 1 --jsonl runs/kernels.jsonl
+bench: install  ## short benchmark of layers and whole networks against dense ONNX Runtime
+	$(BIN)/python benchmarks/kernels.py --shapes benchmarks/shapes/short.txt --blocks 8x1,32x1 --sparsities 0.9 --via onnxruntime --jsonl runs/kernels.jsonl
+	$(BIN)/python benchmarks/models.py --networks resnet20-32,resnet18-64,mlp-b16 --sparsity 0.9 --seconds 3 --stock --jsonl runs/models.jsonl
+	$(BIN)/python benchmarks/table.py runs/models.jsonl runs/kernels.jsonl
+
+results: demo  ## everything in docs/benchmarks.md measured anew, other engines too (about an hour)
+	$(BIN)/python benchmarks/models.py --networks all --exported runs/digits-cnn --sparsity 0.9,0.75 --dense-regions --stock --peers deepsparse,openvino --files runs/networks --jsonl runs/models.jsonl
+	$(BIN)/python benchmarks/kernels.py --shapes benchmarks/shapes/single-layers.txt --blocks 8x1,32x1 --sparsities 0.5,0.75,0.9 --via onnxruntime --reference scipy,torch --seconds 2 --jsonl runs/nodes.jsonl
+	$(BIN)/python benchmarks/kernels.py --shapes benchmarks/shapes/single-layers.txt --blocks 8x1,32x1 --sparsities 0.5,0.75,0.9 --via ctypes --seconds 2 --jsonl runs/kernels.jsonl
+	$(BIN)/python benchmarks/kernels.py --shapes benchmarks/shapes/*-*.txt --blocks 8x1,32x1 --via onnxruntime --break-even --jsonl runs/break-even.jsonl
+	$(BIN)/python benchmarks/table.py runs/models.jsonl runs/nodes.jsonl runs/kernels.jsonl runs/break-even.jsonl --into docs/benchmarks.md
 
 clean:  ## remove the virtual environment, runs and caches of tools
 	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info

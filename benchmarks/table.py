@@ -6,15 +6,18 @@ python benchmarks/table.py models.jsonl kernels.jsonl
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from options import refusing
 
 from pruneaug_cli.errors import InputError
-from pruneaug_cli.files import read_text
+from pruneaug_cli.files import read_text, write_text
+from pruneaug_cli.profiling import host_facts
 
 Row = dict[str, Any]
+BEGIN, END = "<!-- results: written by make results -->", "<!-- end of results -->"
 _MODEL_COLUMNS: dict[str, Callable[[Row], str]] = {
     "network": lambda row: str(row["network"]),
     "block": lambda row: str(row["block"] or "mixed"),
@@ -107,13 +110,37 @@ def _mega(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:.3g}"
 
 
+def put_into(path: Path, text: str) -> None:
+    """Replace what stands between ``BEGIN`` and ``END`` in a file.
+
+    Raises:
+        InputError: the file is not there, or has not both lines once, in this order.
+    """
+    before, begin, rest = read_text(path, kind="Markdown").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise InputError(f"{path}: expected the lines {BEGIN!r} and {END!r}")
+    write_text(path, f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+
+
+def _machine() -> str:
+    facts = ", ".join(f"{key} {value}" for key, value in host_facts().items())
+    return f"Written {date.today().isoformat()} on: {facts}.\n"
+
+
 def main() -> None:
-    """Print one table per file."""
+    """Print one table per file, or put them into a document."""
     with refusing("table.py"):
         parser = argparse.ArgumentParser(prog="table.py", description=__doc__.splitlines()[0])
         parser.add_argument("rows", type=Path, nargs="+")
-        for path in parser.parse_args().rows:
-            print(table(read_rows(path)))
+        parser.add_argument("--into", type=Path, help="a document with a place for the tables")
+        options = parser.parse_args()
+        tables = [f"### {path.stem}\n\n{table(read_rows(path))}" for path in options.rows]
+        text = "\n".join([_machine(), *tables])
+        if options.into is None:
+            print(text)
+        else:
+            put_into(options.into, text)
 
 
 if __name__ == "__main__":

@@ -113,3 +113,18 @@ def test_a_table_refuses_what_is_no_row(tmp_path: Path) -> None:
     path.write_text("", "utf-8")
     with pytest.raises(InputError, match="expected at least one row, found none"):
         table.read_rows(path)
+
+
+def test_tables_go_into_their_place_in_a_document(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text(f"a\n{table.BEGIN}\nold\n{table.END}\nz\n", "utf-8")
+    table.put_into(path, "new")
+    assert path.read_text("utf-8") == f"a\n{table.BEGIN}\n\nnew\n{table.END}\nz\n"
+    path.write_text("a\n", "utf-8")
+    with pytest.raises(InputError, match="expected the lines '<!-- results"):
+        table.put_into(path, "new")
+
+
+def test_the_page_of_results_has_that_place() -> None:
+    page = (FOLDER.parents[1] / "docs" / "benchmarks.md").read_text("utf-8")
+    assert page.count(table.BEGIN) == page.count(table.END) == 1
