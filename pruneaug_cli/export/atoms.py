@@ -16,11 +16,13 @@ from pruneaug_cli.kernels.program import (
     Activate,
     Add,
     AveragePool,
+    Concat,
     Conv,
     Flatten,
     Floats,
     GlobalAveragePool,
     Instruction,
+    LayerNorm,
     Linear,
     MaxPool,
     Planes,
@@ -48,10 +50,12 @@ class Atom:
 
     Attributes:
         nodes: the ONNX nodes it replaces, in graph order.
-        instruction: reads value ``i`` as ``inputs[i]``; its weight and bias have the number 0.
+        instruction: reads value ``i`` as ``inputs[i]``, bias ``i`` as ``biases[i]``; its weight has
+            the number 0.
         inputs, ports: the tensors read, and how.
         output, result: the tensor made, and how.
-        weight, bias: of a product; ``weight`` carries the layer's name.
+        weight: of a product; it carries the layer's name.
+        biases: its vectors.
     """
 
     nodes: tuple[ir.Node, ...]
@@ -61,20 +65,29 @@ class Atom:
     output: ir.Value
     result: Port
     weight: Weight | None = None
-    bias: Floats | None = None
+    biases: tuple[Floats, ...] = ()
 
 
 def renumber(
-    op: Instruction, values: Sequence[int], weight: int = 0, bias: int | None = None
+    op: Instruction, values: Sequence[int], weight: int = 0, first: int = 0
 ) -> Instruction:
-    """Make an atom's instruction one of a program: its i-th input is value ``values[i]``."""
+    """Make an atom's instruction one of a program.
+
+    Its i-th input is value ``values[i]``, its i-th vector has the number ``first + i`` there.
+    """
     match op:
         case Conv() | Linear():
             residual = None if op.epilogue.residual is None else values[op.epilogue.residual]
+            bias = None if op.epilogue.bias is None else first + op.epilogue.bias
             epilogue = replace(op.epilogue, bias=bias, residual=residual)
             return replace(op, source=values[op.source], weight=weight, epilogue=epilogue)
         case Add():
             return replace(op, left=values[op.left], right=values[op.right])
+        case Concat():
+            return Concat(tuple(values[source] for source in op.sources))
+        case LayerNorm():
+            bias = None if op.bias is None else first + op.bias
+            return replace(op, source=values[op.source], scale=first + op.scale, bias=bias)
         case Activate() | MaxPool() | AveragePool() | GlobalAveragePool() | Flatten() | Subsample():
             return replace(op, source=values[op.source])
         case _:
@@ -98,7 +111,7 @@ def used_once(value: ir.Value) -> bool:
 def _with_successor(atom: Atom, made: dict[ir.Value, Atom]) -> Atom | None:
     """Join ``atom`` with the one that makes its input, taking that out of ``made``."""
     before = made.get(atom.inputs[0])
-    if before is None or not used_once(before.output) or before.result != atom.ports[0]:
+    if before is None or not _serves_only(before, atom) or before.result != atom.ports[0]:
         return None
     instruction = _joined(before, atom.instruction)
     if instruction is None:
@@ -108,6 +121,12 @@ def _with_successor(atom: Atom, made: dict[ir.Value, Atom]) -> Atom | None:
     return replace(
         before, nodes=nodes, instruction=instruction, output=atom.output, result=atom.result
     )
+
+
+def _serves_only(before: Atom, atom: Atom) -> bool:
+    """Whether nothing but ``atom`` reads what ``before`` makes; SiLU's two nodes both read it."""
+    value = before.output
+    return not value.is_graph_output() and all(user in atom.nodes for user in value.consumers())
 
 
 def _joined(before: Atom, op: Instruction) -> Instruction | None:

@@ -23,18 +23,29 @@ from onnx import helper
 from pruneaug_cli.core import BlockGrid
 from pruneaug_cli.export.schema import DOMAIN, ONNX_OPSET
 from pruneaug_cli.kernels.activation import Activation, ActivationKind
-from pruneaug_cli.kernels.encoding import HEADER, INPUT, INSTRUCTION, WEIGHT, EncodedRegion
+from pruneaug_cli.kernels.encoding import (
+    HEADER,
+    INPUT,
+    INSTRUCTION,
+    PARAMETERS,
+    WEIGHT,
+    EncodedRegion,
+)
+from pruneaug_cli.kernels.inference import value_shapes
 from pruneaug_cli.kernels.program import (
     Activate,
     Add,
     AveragePool,
+    Concat,
     Conv,
     Epilogue,
     Flatten,
     GlobalAveragePool,
     Instruction,
+    LayerNorm,
     Linear,
     MaxPool,
+    Planes,
     RegionProgram,
     Subsample,
     Weight,
@@ -80,10 +91,11 @@ class _Body:
     def __init__(self, program: RegionProgram, encoded: EncodedRegion) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self._program = program
-        start = HEADER + INPUT * len(program.inputs) + len(program.outputs)
+        start = HEADER + INPUT * len(program.inputs) + len(program.outputs) + encoded.program[5]
         self._weights = _split(encoded.program, start, WEIGHT, len(program.weights))
         start += WEIGHT * len(program.weights)
         self._records = _split(encoded.program, start, INSTRUCTION, len(program.instructions))
+        self._shapes = value_shapes(program)
         self._matrices: dict[int, str] = {}
         self._constants: dict[tuple[int, ...], str] = {}
 
@@ -103,6 +115,19 @@ class _Body:
                 self._activate(total, op.activation, result)
             case Activate():
                 self._activate(self.value(op.source), op.activation, result)
+            case Concat():
+                parts = [self.value(source) for source in op.sources]
+                axis = 1 if isinstance(self._shapes[op.sources[0]], Planes) else -1
+                self.node("Concat", *parts, output=result, axis=axis)
+            case LayerNorm():
+                self._layer_norm(number, op, result)
+            case _:
+                self._reshape(op, result)
+
+    def _reshape(
+        self, op: MaxPool | AveragePool | GlobalAveragePool | Flatten | Subsample, result: str
+    ) -> None:
+        match op:
             case MaxPool():
                 self.node("MaxPool", self.value(op.source), output=result, **_window(op))
             case AveragePool():
@@ -141,7 +166,8 @@ class _Body:
         if isinstance(op, Conv):
             shape = [weight.shape.rows, -1, *op.kernel]
             inputs = [self.value(op.source), self._reshaped(self._matrix(op.weight), shape)]
-            product = self.node("Conv", *inputs, *bias, dilations=op.dilation, **_window(op))
+            rest = {"dilations": op.dilation, "group": op.groups, **_window(op)}
+            product = self.node("Conv", *inputs, *bias, **rest)
         else:
             columns = self.node("Transpose", self._matrix(op.weight), perm=[1, 0])
             product = self.node("MatMul", self.value(op.source), columns)
@@ -149,6 +175,13 @@ class _Body:
         if op.epilogue.residual is not None:
             product = self.node("Add", product, self.value(op.epilogue.residual))
         self._activate(product, op.epilogue.activation, result)
+
+    def _layer_norm(self, number: int, op: LayerNorm, result: str) -> None:
+        record, (features,) = self._records[number], self._program.biases[op.scale].shape
+        scale = self._cut(VALUES, record[PARAMETERS], features)
+        bias = [] if op.bias is None else [self._cut(VALUES, record[3], features)]
+        inputs = [self.value(op.source), scale, *bias]
+        self.node("LayerNormalization", *inputs, output=result, axis=-1, epsilon=op.epsilon)
 
     def _bias(self, number: int, epilogue: Epilogue, weight: Weight) -> list[str]:
         if epilogue.bias is None:

@@ -2,15 +2,18 @@
 
 A region is a connected, convex set of nodes our kernels serve, as large as it gets, that holds at
 least one sparse layer. Convex: no path leaves the region and comes back, so
-it can run as one node. All its inputs are planes, or all are rows.
+it can run as one node. What stands at a region's border and is better off with its neighbours
+outside is left to them (:mod:`~pruneaug_cli.export.border`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import onnx_ir as ir
 
-from pruneaug_cli.export.atoms import Atom, fuse, renumber
+from pruneaug_cli.export.atoms import Atom, Port, fuse, renumber
+from pruneaug_cli.export.border import Cluster, trim
 from pruneaug_cli.export.partition import Edge, convex_clusters
 from pruneaug_cli.export.recognise import recognise
 from pruneaug_cli.export.schema import MAX_REGIONS
@@ -19,8 +22,6 @@ from pruneaug_cli.kernels.program import Floats, RegionProgram, Weight
 
 NO_SPARSE_LAYER = "no sparse layer in its part of the graph"
 TOO_MANY = f"a file holds at most {MAX_REGIONS} regions, and larger ones were taken"
-
-Cluster = tuple[Atom, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +65,28 @@ def plan_regions(
     recognised = recognise(nodes, weights)
     clusters = _clusters(_vertices(nodes, fuse(recognised.atoms)))
     wanted = [cluster for cluster in clusters if _is_wanted(cluster, dense_regions=dense_regions)]
-    taken = sorted(wanted, key=_size, reverse=True)[:MAX_REGIONS]
+    inside = {atom.output for cluster in wanted for atom in cluster}
+    trimmed = [trim(cluster, inside) for cluster in wanted]
+    taken = sorted((kept for kept, _ in trimmed), key=_size, reverse=True)[:MAX_REGIONS]
     reasons = dict(recognised.reasons)
     for cluster in clusters:
-        if cluster not in taken:
-            reason = TOO_MANY if cluster in wanted else NO_SPARSE_LAYER
-            reasons |= {node: reason for atom in cluster for node in atom.nodes}
+        if cluster not in wanted:
+            reasons |= _for_all(cluster, NO_SPARSE_LAYER)
+    for kept, left in trimmed:
+        reasons |= {} if kept in taken else _for_all(kept, TOO_MANY)
+        for atom, reason in left.items():
+            reasons |= _for_all((atom,), reason)
     outside = [
         OutsideNode(node.op_type, node.name or "", reasons[node])
         for node in nodes
         if node in reasons
     ]
-    regions = [_assemble(cluster) for cluster in wanted if cluster in taken]
+    regions = [_assemble(kept) for kept, _ in trimmed if kept in taken]
     return RegionPlan(tuple(regions), tuple(outside))
+
+
+def _for_all(cluster: Cluster, reason: str) -> dict[ir.Node, str]:
+    return {node: reason for atom in cluster for node in atom.nodes}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,23 +126,30 @@ def _clusters(vertices: Sequence[_Vertex]) -> list[Cluster]:
     makers = {value: index for index, vertex in enumerate(vertices) for value in vertex.makes}
     successors: list[set[int]] = [set() for _ in vertices]
     joins: list[Edge] = []
+    readers: dict[tuple[ir.Value, Port], list[int]] = {}
     for index, vertex in enumerate(vertices):
+        for value, port in _ports(vertex):
+            readers.setdefault((value, port), []).append(index)
         for value in vertex.reads:
             if value in makers:
                 successors[makers[value]].add(index)
                 if _sees_alike(vertices[makers[value]].atom, vertex.atom, value):
                     joins.append((makers[value], index))
 
-    def one_kind(members: frozenset[int]) -> bool:
-        return len(_input_kinds([vertices[index] for index in members])) <= 1
-
+    joins += [pair for sharing in readers.values() for pair in pairwise(sharing)]
     found = []
-    for members in convex_clusters(successors, joins, one_kind):
+    for members in convex_clusters(successors, joins):
         atoms = [vertices[index].atom for index in sorted(members)]
         cluster = tuple(atom for atom in atoms if atom is not None)
         if cluster:
             found.append(cluster)
     return found
+
+
+def _ports(vertex: _Vertex) -> Iterator[tuple[ir.Value, Port]]:
+    """What an atom reads that is no constant, and how."""
+    if vertex.atom is not None:
+        yield from zip(vertex.atom.inputs, vertex.atom.ports, strict=True)
 
 
 def _sees_alike(maker: Atom | None, reader: Atom | None, value: ir.Value) -> bool:
@@ -141,17 +158,6 @@ def _sees_alike(maker: Atom | None, reader: Atom | None, value: ir.Value) -> boo
         return False
     ports = zip(reader.inputs, reader.ports, strict=True)
     return all(port == maker.result for read, port in ports if read is value)
-
-
-def _input_kinds(vertices: Sequence[_Vertex]) -> set[type]:
-    atoms = [vertex.atom for vertex in vertices if vertex.atom is not None]
-    made = {atom.output for atom in atoms}
-    return {
-        type(port.shape)
-        for atom in atoms
-        for value, port in zip(atom.inputs, atom.ports, strict=True)
-        if value not in made
-    }
 
 
 def _is_wanted(cluster: Cluster, *, dense_regions: bool) -> bool:
@@ -179,10 +185,9 @@ def _assemble(cluster: Cluster) -> PlannedRegion:
     instructions = []
     for atom in cluster:
         weight = 0 if atom.weight is None else weights.index(atom.weight)
-        bias = None if atom.bias is None else len(biases)
-        biases += [] if atom.bias is None else [atom.bias]
         values = [numbers[value] for value in atom.inputs]
-        instructions.append(renumber(atom.instruction, values, weight, bias))
+        instructions.append(renumber(atom.instruction, values, weight, len(biases)))
+        biases += atom.biases
     nodes = tuple(node for atom in cluster for node in atom.nodes)
     outputs = tuple(value for value in made if _leaves(value, set(nodes)))
     program = RegionProgram(

@@ -15,7 +15,8 @@ from onnx import helper, numpy_helper
 from pruneaug_cli.errors import ModelFileError
 from pruneaug_cli.export.planner import OutsideNode
 from pruneaug_cli.export.schema import DOMAIN, MAX_REGIONS, METADATA_PREFIX, SCHEMA_VERSION
-from pruneaug_cli.kernels.encoding import EncodedRegion, decode
+from pruneaug_cli.kernels.decoding import decode
+from pruneaug_cli.kernels.encoding import EncodedRegion
 from pruneaug_cli.kernels.inference import value_shapes
 from pruneaug_cli.kernels.program import RegionProgram
 

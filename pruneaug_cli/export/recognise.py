@@ -1,52 +1,47 @@
 """ONNX nodes read as atoms, or the reason why one cannot be.
 
-Nothing is guessed: the result of every atom is inferred by the kernels' own rules and must have
-the sizes the graph states, so an attribute that means more than we know (a ceiling mode, a
-broadcast) leaves the node outside instead of computing something else.
+Products and what is folded into them stand here; :mod:`~pruneaug_cli.export.reshaping` and
+:mod:`~pruneaug_cli.export.activations` know the other nodes.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 
-from pruneaug_cli.export.atoms import Atom, Port, used_once
-from pruneaug_cli.export.ports import (
-    channel_vector,
-    constant,
-    integers,
-    planes,
-    rows,
+from pruneaug_cli.core import BsrMatrix
+from pruneaug_cli.export import reshaping
+from pruneaug_cli.export.activations import FoundActivation, read_activation, read_product
+from pruneaug_cli.export.atoms import Atom, used_once
+from pruneaug_cli.export.nodes import (
+    PADDING,
+    Reason,
+    input_of,
+    make_atom,
+    optional_input,
+    padding_is_written_out,
+    pads,
+    pair,
+    pair_of,
 )
-from pruneaug_cli.kernels.activation import RELU
-from pruneaug_cli.kernels.inference import value_shapes
+from pruneaug_cli.export.ports import channel_vector, constant, planes, rows
+from pruneaug_cli.kernels.activation import NONE
 from pruneaug_cli.kernels.program import (
     Activate,
     Add,
-    AveragePool,
+    Concat,
     Conv,
     Epilogue,
-    Flatten,
     Floats,
-    GlobalAveragePool,
     Instruction,
+    LayerNorm,
     Linear,
-    MaxPool,
-    Pads,
-    Pair,
-    Planes,
-    RegionProgram,
-    Subsample,
     Weight,
 )
 
-Reason = str
-Reader = Callable[[ir.Value], Port | None]
-
-UNKNOWN_SIZES = "its sizes are not known before it runs"
-NOT_PLANNED = "its weight is not a layer of the plan"
-PADDING = "its padding is not written out (auto_pad)"
+COMPUTED_WEIGHT = "its weight is not a constant"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +57,8 @@ def recognise(nodes: Iterable[ir.Node], weights: Mapping[ir.Value, Weight]) -> R
 
     Args:
         nodes: of one graph.
-        weights: the planned layers, by the constant that holds their weight.
+        weights: the planned layers, by the constant that holds their weight; other constant
+            weights are dense.
     """
     reader = _Recogniser(weights)
     for node in nodes:
@@ -74,7 +70,7 @@ class _Recogniser:
     def __init__(self, weights: Mapping[ir.Value, Weight]) -> None:
         self.atoms: dict[ir.Value, Atom] = {}
         self.reasons: dict[ir.Node, Reason] = {}
-        self._weights = weights
+        self._weights = dict(weights)
         self._made_of_rows: set[ir.Value] = set()  # four axes, yet rows: what Linear left behind
 
     def read(self, node: ir.Node) -> None:
@@ -82,55 +78,69 @@ class _Recogniser:
         found = served(self, node) if served else f"{node.op_type} has no kernel"
         if isinstance(found, str):
             self.reasons[node] = found
-        else:
-            self.atoms[found.output] = found
+            return
+        for inner in found.nodes[:-1]:  # understood as a part of it
+            self.reasons.pop(inner, None)
+            self.atoms.pop(inner.outputs[0], None)
+        self.atoms[found.output] = found
 
     def conv(self, node: ir.Node) -> Atom | Reason:
-        if node.attributes.get_int("group", 1) != 1:
-            return "a grouped convolution"
-        if not _written_out(node):
+        if not padding_is_written_out(node):
             return PADDING
-        source, kernel = _input(node, 0), _input(node, 1)
-        weight = self._weights.get(kernel)
-        if weight is None:
-            return NOT_PLANNED
+        kernel = input_of(node, 1)
         if kernel.shape is None or len(kernel.shape) != 4:
             return "not a 2-D convolution"
-        bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
-        if bias is None and len(node.inputs) > 2:
+        addend = optional_input(node, 2)
+        bias = constant(addend)
+        if bias is None and addend is not None:
             return "its bias is not a constant"
+        weight = self._weight(kernel, lambda array: array.reshape(array.shape[0], -1))
+        if weight is None:
+            return COMPUTED_WEIGHT
         op = Conv(
-            0, 0, _pair_of(kernel.shape.numpy()[2:]), _pair(node, "strides"), _pads(node),
-            _pair(node, "dilations"), Epilogue(None if bias is None else 0),
+            0, 0, pair_of(kernel.shape.numpy()[2:]), pair(node, "strides"), pads(node),
+            pair(node, "dilations"), Epilogue(None if bias is None else 0),
+            node.attributes.get_int("group", 1),
         )  # fmt: skip
-        return _atom(node, op, (source,), planes, weight=weight, bias=_floats(bias))
+        biases = () if bias is None else (np.ascontiguousarray(bias, np.float32),)
+        return make_atom(node, op, (input_of(node, 0),), planes, weight=weight, biases=biases)
 
     def gemm(self, node: ir.Node) -> Atom | Reason:
         get_int, get_float = node.attributes.get_int, node.attributes.get_float
         if get_int("transA", 0) or get_float("alpha", 1.0) != 1 or get_float("beta", 1.0) != 1:
             return "a scaled or transposed product"
-        addend = node.inputs[2] if len(node.inputs) > 2 else None
-        return self._linear(node, addend)
+        return self._linear(node, optional_input(node, 2), upright=get_int("transB", 0) != 0)
 
     def matmul(self, node: ir.Node) -> Atom | Reason:
-        if constant(node.inputs[1]) is None:
+        if constant(input_of(node, 1)) is None:
             return "a product of two activations"
-        return self._linear(node, None)
+        return self._linear(node, None, upright=False)
 
-    def _linear(self, node: ir.Node, addend: ir.Value | None) -> Atom | Reason:
-        weight = self._weights.get(_input(node, 1))
-        if weight is None:
-            return NOT_PLANNED
+    def _linear(self, node: ir.Node, addend: ir.Value | None, *, upright: bool) -> Atom | Reason:
         result = rows(node.outputs[0])
         bias = channel_vector(addend, result) if result else None
         if addend is not None and bias is None:
             return "its bias is not a constant vector"
+        weight = self._weight(input_of(node, 1), lambda array: array if upright else array.T)
+        if weight is None:
+            return COMPUTED_WEIGHT
         op = Linear(0, 0, Epilogue(None if bias is None else 0))
         self._made_of_rows.add(node.outputs[0])
-        return _atom(node, op, (_input(node, 0),), rows, weight=weight, bias=bias)
+        biases = () if bias is None else (bias,)
+        return make_atom(node, op, (input_of(node, 0),), rows, weight=weight, biases=biases)
+
+    def _weight(self, value: ir.Value, to_matrix: Callable[[Floats], Floats]) -> Weight | None:
+        """The planned weight of a constant, or the constant itself as a dense one."""
+        if value not in self._weights:
+            array = constant(value)
+            if array is None or array.dtype != np.float32 or array.ndim < 2:
+                return None
+            matrix = to_matrix(np.asarray(array, np.float32))
+            self._weights[value] = Weight(value.name or "", np.ascontiguousarray(matrix))
+        return self._weights[value]
 
     def add(self, node: ir.Node) -> Atom | Reason:
-        left, right = _input(node, 0), _input(node, 1)
+        left, right = input_of(node, 0), input_of(node, 1)
         if constant(right) is not None:
             return self._bias(node, left, right)
         if constant(left) is not None:
@@ -139,172 +149,119 @@ class _Recogniser:
 
     def _bias(self, node: ir.Node, value: ir.Value, addend: ir.Value) -> Atom | Reason:
         """Take a constant sum into the product before it: no instruction adds a bias alone."""
-        product = self.atoms.get(value)
-        op = product.instruction if product else None
-        if not product or not isinstance(op, Conv | Linear) or not used_once(value):
+        product = self._open_product(value)
+        if product is None:
             return "adds a constant to what is no product of its own"
-        bias = channel_vector(addend, product.result)
-        if bias is None or op.epilogue.bias is not None:
+        op, atom = product
+        bias = channel_vector(addend, atom.result)
+        if bias is None or atom.biases:
             return "adds a constant that is not a bias"
-        del self.atoms[value]
-        if value in self._made_of_rows:
+        changed = replace(op, epilogue=replace(op.epilogue, bias=0))
+        return self._grown(atom, node, replace(atom, instruction=changed, biases=(bias,)))
+
+    def mul(self, node: ir.Node) -> Atom | Reason:
+        found = read_product(node)
+        if found is not None:
+            return self._activate(node, found)
+        for factor, value in (node.inputs[::-1], node.inputs):
+            if factor is not None and value is not None and constant(factor) is not None:
+                return self._scale(node, value, constant(factor))
+        return "a product of two activations"
+
+    def divide(self, node: ir.Node) -> Atom | Reason:
+        value, divisor = input_of(node, 0), constant(node.inputs[1])
+        if divisor is None or divisor.size != 1 or not divisor.any():
+            return "divides by what is no constant"
+        return self._scale(node, value, 1 / float(divisor.item()))
+
+    def _scale(self, node: ir.Node, value: ir.Value, factor: object) -> Atom | Reason:
+        """Take a power of two into the weight before it: all rounding stays the same."""
+        product, number = self._open_product(value), np.asarray(factor)
+        if product is None or number.size != 1 or math.frexp(abs(number.item()))[0] != 0.5:
+            return "multiplies by a constant that cannot be taken into a weight exactly"
+        _, atom = product
+        scale = np.float32(number.item())
+        weight = None if atom.weight is None else _scaled(atom.weight, scale)
+        biases = tuple(bias * scale for bias in atom.biases)
+        return self._grown(atom, node, replace(atom, weight=weight, biases=biases))
+
+    def _open_product(self, value: ir.Value) -> tuple[Conv | Linear, Atom] | None:
+        """The product that makes ``value`` for one reader only, nothing folded in but a bias."""
+        atom = self.atoms.get(value)
+        op = atom.instruction if atom else None
+        if atom is None or not isinstance(op, Conv | Linear) or not used_once(value):
+            return None
+        return (op, atom) if op.epilogue.activation == NONE else None
+
+    def _grown(self, before: Atom, node: ir.Node, after: Atom) -> Atom:
+        """``after`` with ``node`` as its last, in the place of ``before``."""
+        if before.output in self._made_of_rows:
             self._made_of_rows.add(node.outputs[0])
-        return replace(
-            product,
-            nodes=(*product.nodes, node),
-            instruction=replace(op, epilogue=replace(op.epilogue, bias=0)),
-            output=node.outputs[0],
-            bias=bias,
+        return replace(after, nodes=(*before.nodes, node), output=node.outputs[0])
+
+    def activation(self, node: ir.Node) -> Atom | Reason:
+        found = read_activation(node)
+        return found if isinstance(found, str) else self._activate(node, found)
+
+    def _activate(self, node: ir.Node, found: FoundActivation) -> Atom | Reason:
+        atom = self._elementwise(node, Activate(0, found.activation), (found.source,))
+        return atom if isinstance(atom, str) else replace(atom, nodes=found.nodes)
+
+    def layer_norm(self, node: ir.Node) -> Atom | Reason:
+        source = input_of(node, 0)
+        port = rows(source)
+        if port is None or source.shape is None:
+            return "normalises what are no rows"
+        if node.attributes.get_int("axis", -1) not in (-1, len(source.shape) - 1):
+            return "normalises more axes than the last"
+        scale, addend = channel_vector(input_of(node, 1), port), optional_input(node, 2)
+        bias = channel_vector(addend, port)
+        if scale is None or (addend is not None and bias is None):
+            return "its scale or bias is not a constant vector"
+        op = LayerNorm(
+            0, 0, None if bias is None else 1, node.attributes.get_float("epsilon", 1e-5)
+        )
+        self._made_of_rows.add(node.outputs[0])
+        return make_atom(
+            node, op, (source,), rows, biases=(scale,) if bias is None else (scale, bias)
         )
 
-    def relu(self, node: ir.Node) -> Atom | Reason:
-        return self._elementwise(node, Activate(0, RELU), (_input(node, 0),))
+    def concat(self, node: ir.Node) -> Atom | Reason:
+        values = tuple(value for value in node.inputs if value is not None)
+        axis = node.attributes.get_int("axis", 1)
+        op = Concat(tuple(range(len(values))))
+        if self._are_planes(values):
+            return make_atom(node, op, values, planes) if axis in (1, -3) else "joins other axes"
+        rank = len(values[0].shape) if values[0].shape is not None else 0
+        if axis not in (-1, rank - 1):
+            return "joins other axes than channels or features"
+        self._made_of_rows.add(node.outputs[0])
+        return make_atom(node, op, values, rows)
 
     def _elementwise(
         self, node: ir.Node, op: Instruction, values: tuple[ir.Value, ...]
     ) -> Atom | Reason:
-        four_axes = all(value.shape is not None and len(value.shape) == 4 for value in values)
-        if four_axes and self._made_of_rows.isdisjoint(values):
-            return _atom(node, op, values, planes)
+        if self._are_planes(values):
+            return make_atom(node, op, values, planes)
         self._made_of_rows.add(node.outputs[0])
-        return _atom(node, op, values, rows)
+        return make_atom(node, op, values, rows)
 
-    def pool(self, node: ir.Node) -> Atom | Reason:
-        if len(node.attributes.get_ints("kernel_shape", ())) != 2:
-            return "not a 2-D pool"
-        if not _written_out(node):
-            return PADDING
-        if _pair(node, "dilations") != (1, 1):
-            return "pools with dilation"
-        if len(node.outputs) > 1:
-            return "also returns where the maxima are"
-        window = (_pair(node, "kernel_shape"), _pair(node, "strides"), _pads(node))
-        include = node.attributes.get_int("count_include_pad", 0)
-        maximum = node.op_type == "MaxPool"
-        op = MaxPool(0, *window) if maximum else AveragePool(0, *window, include != 0)
-        return _atom(node, op, (_input(node, 0),), planes)
-
-    def reduce_mean(self, node: ir.Node) -> Atom | Reason:
-        axes = integers(node.inputs[1]) if len(node.inputs) > 1 else None
-        if axes is None or sorted(axis % 4 for axis in axes) != [2, 3]:
-            return "takes a mean over other axes than height and width"
-        keepdims = node.attributes.get_int("keepdims", 1)
-        return self._mean(node, keep=keepdims != 0)
-
-    def global_average_pool(self, node: ir.Node) -> Atom | Reason:
-        return self._mean(node, keep=True)
-
-    def _mean(self, node: ir.Node, *, keep: bool) -> Atom | Reason:
-        source = _input(node, 0)
-        port = planes(source)
-        if port is None or not isinstance(port.shape, Planes):
-            return UNKNOWN_SIZES
-        if not keep:
-            return _atom(node, GlobalAveragePool(0), (source,), planes, rows)
-        whole = (port.shape.height, port.shape.width)
-        return _atom(node, AveragePool(0, whole, (1, 1)), (source,), planes)
-
-    def flatten(self, node: ir.Node) -> Atom | Reason:
-        if node.attributes.get_int("axis", 1) != 1:
-            return "flattens from another axis than the first"
-        return _atom(node, Flatten(0), (_input(node, 0),), planes, rows)
-
-    def reshape(self, node: ir.Node) -> Atom | Reason:
-        if constant(node.inputs[1]) is None:
-            return "its target shape is computed"
-        return _atom(node, Flatten(0), (_input(node, 0),), planes, rows)
-
-    def slice(self, node: ir.Node) -> Atom | Reason:
-        source = _input(node, 0)
-        port, bounds = planes(source), [integers(value) for value in node.inputs[1:]]
-        if port is None or not isinstance(port.shape, Planes) or len(bounds) < 4:
-            return "not every n-th row and column of planes"
-        lengths = {2: port.shape.height, 3: port.shape.width}
-        starts, ends, axes, steps = (bound or () for bound in bounds)
-        stride = {2: 1, 3: 1}
-        for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-            if axis % 4 not in lengths or start or end < lengths[axis % 4] or step < 1:
-                return "not every n-th row and column of planes"
-            stride[axis % 4] = step
-        return _atom(node, Subsample(0, (stride[2], stride[3])), (source,), planes)
-
-    def pad(self, node: ir.Node) -> Atom | Reason:
-        pads = integers(node.inputs[1])
-        fill = constant(node.inputs[2]) if len(node.inputs) > 2 else None
-        plain = node.attributes.get_string("mode", "constant") == "constant"
-        channels_only = pads is not None and len(pads) == 8 and not any(_but(pads, (1, 5)))
-        if pads is None or not plain or not channels_only or (fill is not None and fill.any()):
-            return "pads other axes than channels, or with other values than zero"
-        if len(node.inputs) > 3 and node.inputs[3] is not None:
-            return "pads axes given apart"
-        return _atom(node, Subsample(0, (1, 1), pads[1], pads[5]), (_input(node, 0),), planes)
+    def _are_planes(self, values: Sequence[ir.Value]) -> bool:
+        four_axes = all(value.shape is not None and len(value.shape) == 4 for value in values)
+        return four_axes and self._made_of_rows.isdisjoint(values)
 
 
-def _atom(
-    node: ir.Node,
-    op: Instruction,
-    inputs: tuple[ir.Value, ...],
-    read: Reader,
-    write: Reader | None = None,
-    *,
-    weight: Weight | None = None,
-    bias: Floats | None = None,
-) -> Atom | Reason:
-    """Make an atom of one node, if its sizes are those its instruction gives."""
-    output = node.outputs[0]
-    found, result = [read(value) for value in inputs], (write or read)(output)
-    ports = tuple(port for port in found if port is not None)
-    if len(ports) != len(inputs) or result is None:
-        return UNKNOWN_SIZES
-    if any(port.leading != result.leading for port in ports):
-        return "mixes samples"
-    program = RegionProgram(
-        tuple(port.shape for port in ports),
-        (op,),
-        (len(ports),),
-        () if weight is None else (weight,),
-        () if bias is None else (bias,),
-    )
-    try:
-        shape = value_shapes(program)[-1]
-    except ValueError as error:
-        return str(error)
-    if shape != result.shape:
-        return f"its result is {result.shape}, a kernel makes {shape}"
-    return Atom((node,), op, inputs, ports, output, result, weight, bias)
+def _scaled(weight: Weight, scale: np.float32) -> Weight:
+    matrix = weight.matrix
+    if isinstance(matrix, BsrMatrix):
+        return Weight(weight.name, replace(matrix, values=matrix.values * scale))
+    return Weight(weight.name, matrix * scale)
 
 
-def _input(node: ir.Node, index: int) -> ir.Value:
-    value = node.inputs[index]
-    if value is None:
-        raise ValueError(f"{node.op_type} {node.name!r} lacks input {index}")
-    return value
-
-
-def _written_out(node: ir.Node) -> bool:
-    return node.attributes.get_string("auto_pad", "NOTSET") == "NOTSET"
-
-
-def _pair(node: ir.Node, name: str) -> Pair:
-    return _pair_of(node.attributes.get_ints(name, (1, 1)))
-
-
-def _pair_of(numbers: Iterable[int]) -> Pair:
-    first, second = numbers
-    return (int(first), int(second))
-
-
-def _pads(node: ir.Node) -> Pads:
-    top, left, bottom, right = node.attributes.get_ints("pads", (0, 0, 0, 0))
-    return (top, left, bottom, right)
-
-
-def _but(numbers: tuple[int, ...], places: tuple[int, ...]) -> list[int]:
-    return [number for place, number in enumerate(numbers) if place not in places]
-
-
-def _floats(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]] | None) -> Floats | None:
-    return None if array is None else np.ascontiguousarray(array, np.float32)
+def _alone(
+    read: Callable[[ir.Node], Atom | Reason],
+) -> Callable[[_Recogniser, ir.Node], Atom | Reason]:
+    return lambda _, node: read(node)
 
 
 _SERVED: Mapping[str, Callable[[_Recogniser, ir.Node], Atom | Reason]] = {
@@ -312,13 +269,20 @@ _SERVED: Mapping[str, Callable[[_Recogniser, ir.Node], Atom | Reason]] = {
     "Gemm": _Recogniser.gemm,
     "MatMul": _Recogniser.matmul,
     "Add": _Recogniser.add,
-    "Relu": _Recogniser.relu,
-    "MaxPool": _Recogniser.pool,
-    "AveragePool": _Recogniser.pool,
-    "ReduceMean": _Recogniser.reduce_mean,
-    "GlobalAveragePool": _Recogniser.global_average_pool,
-    "Flatten": _Recogniser.flatten,
-    "Reshape": _Recogniser.reshape,
-    "Slice": _Recogniser.slice,
-    "Pad": _Recogniser.pad,
+    "Mul": _Recogniser.mul,
+    "Div": _Recogniser.divide,
+    "LayerNormalization": _Recogniser.layer_norm,
+    "Concat": _Recogniser.concat,
+    **dict.fromkeys(
+        ("Relu", "Clip", "Gelu", "Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "LeakyRelu"),
+        _Recogniser.activation,
+    ),
+    "MaxPool": _alone(reshaping.pool),
+    "AveragePool": _alone(reshaping.pool),
+    "ReduceMean": _alone(reshaping.reduce_mean),
+    "GlobalAveragePool": _alone(reshaping.global_average_pool),
+    "Flatten": _alone(reshaping.flatten),
+    "Reshape": _alone(reshaping.reshape),
+    "Slice": _alone(reshaping.take_every),
+    "Pad": _alone(reshaping.pad_channels),
 }

@@ -3,10 +3,11 @@
 A region node has the attribute ``program`` (INTS) and the inputs ``values`` (float32, 1-D),
 ``masks`` (uint8, 1-D), then the region's inputs. Format version 2 of ``program``::
 
-    [2, inputs, outputs, weights, instructions]
+    [2, inputs, outputs, weights, instructions, operands]
     per input        [kind, a, b, c]        kind 1: planes of a channels, b high, c wide
                                             kind 2: rows of a features, b = c = 0
     per output       [value]
+    per operand      [value]
     per weight       [M, K, r, c, blocks, values_offset, masks_offset]
                                             dense: r = c = blocks = 0, masks_offset = -1
     per instruction  [opcode, source, weight, bias_offset, residual,
@@ -22,7 +23,7 @@ unused ``values`` one zero.
 
 Opcodes and parameters::
 
-    1 conv            p = kh kw  sh sw  top left bottom right  dh dw
+    1 conv            p = kh kw  sh sw  top left bottom right  dh dw  groups
     2 linear
     3 add             source = left, residual = right
     4 activate
@@ -31,31 +32,36 @@ Opcodes and parameters::
     7 global_average_pool
     8 flatten
     9 subsample       p = sh sw  before after
+    10 concat         source = its first value, p = its operands: the first of them, how many
+    11 layer_norm     p = offset of its scale, bits of its epsilon, features
 
 The activation is its place in :data:`pruneaug_cli.kernels.activation.KINDS`; low and high are
 the bits of its two float32 numbers, 0 when it takes none.
 
-History: 1: first version, never released. 2: activations with numbers, twelve parameters.
+History: 1: first version, never released. 2: activations with numbers, twelve parameters, grouped
+    convolutions, concat, layer_norm.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar, assert_never
 
 import numpy as np
 import numpy.typing as npt
 
-from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, MatrixShape
-from pruneaug_cli.kernels.activation import KINDS, NONE, Activation
+from pruneaug_cli.core import BsrMatrix
+from pruneaug_cli.kernels.activation import NONE, Activation
 from pruneaug_cli.kernels.program import (
     Activate,
     Add,
     AveragePool,
+    Concat,
     Conv,
-    Epilogue,
     Flatten,
     Floats,
     GlobalAveragePool,
     Instruction,
+    LayerNorm,
     Linear,
     MaxPool,
     Planes,
@@ -67,7 +73,7 @@ from pruneaug_cli.kernels.program import (
 )
 
 VERSION = 2
-HEADER, INPUT, WEIGHT, INSTRUCTION = 5, 4, 7, 20  # integers per record
+HEADER, INPUT, WEIGHT, INSTRUCTION = 6, 4, 7, 20  # integers per record
 PARAMETERS = 8  # where they start in an instruction's record
 
 Scalar = TypeVar("Scalar", np.float32, np.uint8)
@@ -105,17 +111,20 @@ def encode(program: RegionProgram) -> EncodedRegion:
     """Write a program as integers and blobs."""
     values, masks = _Blob(np.float32), _Blob(np.uint8)
     weights = [_encode_weight(weight, values, masks) for weight in program.weights]
-    biases = [values.add(bias) for bias in program.biases]
-    integers = [
-        VERSION, len(program.inputs), len(program.outputs), len(weights), len(program.instructions)
+    encoder = _InstructionEncoder(program.biases, [values.add(bias) for bias in program.biases])
+    instructions = [encoder.encode(instruction) for instruction in program.instructions]
+    records = [
+        *(_encode_shape(shape) for shape in program.inputs),
+        program.outputs,
+        encoder.operands,
+        *weights,
+        *instructions,
+    ]
+    header = [
+        VERSION, len(program.inputs), len(program.outputs), len(weights), len(instructions),
+        len(encoder.operands),
     ]  # fmt: skip
-    for shape in program.inputs:
-        integers += _encode_shape(shape)
-    integers += program.outputs
-    for record in weights:
-        integers += record
-    for instruction in program.instructions:
-        integers += _encode_instruction(instruction, biases)
+    integers = [*header, *(number for record in records for number in record)]
     return EncodedRegion(tuple(integers), values.join(), masks.join())
 
 
@@ -138,17 +147,56 @@ def _encode_weight(weight: Weight, values: _Blob[np.float32], masks: _Blob[np.ui
     return [shape.rows, shape.cols, block.rows, block.cols, matrix.mask.blocks, start, bits]
 
 
-def _encode_instruction(op: Instruction, biases: list[int]) -> list[int]:
+class _InstructionEncoder:
+    """Writes instructions in order and collects the values that lists of them name."""
+
+    def __init__(self, biases: Sequence[Floats], starts: Sequence[int]) -> None:
+        self.operands: list[int] = []
+        self._biases = biases
+        self._starts = starts
+
+    def encode(self, op: Instruction) -> list[int]:
+        match op:
+            case Conv():
+                parameters = (*op.kernel, *op.stride, *op.pads, *op.dilation, op.groups)
+                return self._product(1, op, parameters)
+            case Linear():
+                return self._product(2, op, ())
+            case Add():
+                return _record(3, op.left, residual=op.right, activation=op.activation)
+            case Activate():
+                return _record(4, op.source, activation=op.activation)
+            case Concat():
+                self.operands += op.sources
+                start = len(self.operands) - len(op.sources)
+                return _record(10, op.sources[0], parameters=(start, len(op.sources)))
+            case LayerNorm():
+                size = self._biases[op.scale].size
+                numbers = (self._start(op.scale), _bits(op.epsilon), size)
+                return _record(11, op.source, bias=self._start(op.bias), parameters=numbers)
+            case _:
+                return _encode_reshaping(op)
+
+    def _product(self, opcode: int, op: Conv | Linear, parameters: tuple[int, ...]) -> list[int]:
+        end = op.epilogue
+        return _record(
+            opcode,
+            op.source,
+            weight=op.weight,
+            bias=self._start(end.bias),
+            residual=-1 if end.residual is None else end.residual,
+            activation=end.activation,
+            parameters=parameters,
+        )
+
+    def _start(self, bias: int | None) -> int:
+        return -1 if bias is None else self._starts[bias]
+
+
+def _encode_reshaping(
+    op: MaxPool | AveragePool | GlobalAveragePool | Flatten | Subsample,
+) -> list[int]:
     match op:
-        case Conv():
-            parameters = (*op.kernel, *op.stride, *op.pads, *op.dilation)
-            return _product(1, op.source, op.weight, op.epilogue, biases, parameters)
-        case Linear():
-            return _product(2, op.source, op.weight, op.epilogue, biases, ())
-        case Add():
-            return _record(3, op.left, residual=op.right, activation=op.activation)
-        case Activate():
-            return _record(4, op.source, activation=op.activation)
         case MaxPool():
             return _record(5, op.source, parameters=(*op.kernel, *op.stride, *op.pads))
         case AveragePool():
@@ -164,25 +212,6 @@ def _encode_instruction(op: Instruction, biases: list[int]) -> list[int]:
             assert_never(op)
 
 
-def _product(
-    opcode: int,
-    source: int,
-    weight: int,
-    epilogue: Epilogue,
-    biases: list[int],
-    parameters: tuple[int, ...],
-) -> list[int]:
-    return _record(
-        opcode,
-        source,
-        weight=weight,
-        bias=-1 if epilogue.bias is None else biases[epilogue.bias],
-        residual=-1 if epilogue.residual is None else epilogue.residual,
-        activation=epilogue.activation,
-        parameters=parameters,
-    )
-
-
 def _record(
     opcode: int,
     source: int,
@@ -193,137 +222,10 @@ def _record(
     activation: Activation = NONE,
     parameters: tuple[int, ...] = (),
 ) -> list[int]:
-    numbers = [int(np.float32(x).view(np.uint32)) for x in (activation.low, activation.high)]
+    numbers = [_bits(activation.low), _bits(activation.high)]
     head = [opcode, source, weight, bias, residual, activation.code, *numbers]
     return [*head, *parameters, *[0] * (INSTRUCTION - PARAMETERS - len(parameters))]
 
 
-class _Reader:
-    """Takes records off the front of the integers; running out is an error."""
-
-    def __init__(self, integers: tuple[int, ...]) -> None:
-        self._integers = integers
-        self._position = 0
-
-    def take(self, count: int) -> tuple[int, ...]:
-        record = self._integers[self._position : self._position + count]
-        if len(record) != count:
-            raise ValueError(f"program ends after {len(self._integers)} integers")
-        self._position += count
-        return record
-
-    def finish(self) -> None:
-        rest = len(self._integers) - self._position
-        if rest:
-            raise ValueError(f"{rest} integers behind the end of the program")
-
-
-def decode(encoded: EncodedRegion) -> RegionProgram:
-    """Read what :func:`encode` wrote.
-
-    Raises:
-        ValueError: another version, a record cut short, an offset outside its blob.
-    """
-    reader = _Reader(encoded.program)
-    version, inputs, outputs, weights, instructions = reader.take(HEADER)
-    if version != VERSION:
-        raise ValueError(
-            f"program version {version} is not the supported {VERSION}: export the model again"
-        )
-    shapes = tuple(_decode_shape(reader.take(INPUT)) for _ in range(inputs))
-    values = reader.take(outputs)
-    matrices = tuple(
-        _decode_weight(index, reader.take(WEIGHT), encoded) for index in range(weights)
-    )
-    biases: list[Floats] = []
-    decoded = tuple(
-        _decode_instruction(reader.take(INSTRUCTION), matrices, encoded.values, biases)
-        for _ in range(instructions)
-    )
-    reader.finish()
-    return RegionProgram(shapes, decoded, values, matrices, tuple(biases))
-
-
-def _decode_shape(record: tuple[int, ...]) -> ValueShape:
-    kind, a, b, c = record
-    if kind == 1:
-        return Planes(a, b, c)
-    if kind == 2:
-        return Rows(a)
-    raise ValueError(f"unknown kind of input {kind}")
-
-
-def _decode_weight(index: int, record: tuple[int, ...], encoded: EncodedRegion) -> Weight:
-    rows, cols, r, c, blocks, start, bits = record
-    name = f"weight{index}"
-    if r == 0:
-        return Weight(name, _cut(encoded.values, start, rows * cols, name).reshape(rows, cols))
-    grid = BlockGrid(MatrixShape(rows, cols), BlockShape(r, c))
-    size = -(-grid.size // 8)
-    if bits < 0 or bits + size > encoded.masks.size:
-        raise ValueError(f"{name}: mask lies outside the blob of {encoded.masks.size} bytes")
-    mask = BlockMask.unpack_bits(grid, encoded.masks[bits : bits + size])
-    if mask.blocks != blocks:
-        raise ValueError(f"{name}: mask keeps {mask.blocks} blocks, the record says {blocks}")
-    kept = _cut(encoded.values, start, blocks * r * c, name).reshape(blocks, r, c)
-    return Weight(name, BsrMatrix(mask, kept))
-
-
-def _cut(values: Floats, start: int, count: int, name: str) -> Floats:
-    if start < 0 or count < 0 or start + count > values.size:
-        raise ValueError(f"{name}: values lie outside the blob of {values.size} floats")
-    return values[start : start + count]
-
-
-def _decode_instruction(
-    record: tuple[int, ...], weights: tuple[Weight, ...], values: Floats, biases: list[Floats]
-) -> Instruction:
-    opcode, source, weight, bias, residual, *_ = record
-    activation, p = _activation(*record[5:PARAMETERS]), record[PARAMETERS:]
-    if opcode > 4 and activation != NONE:
-        raise ValueError(f"opcode {opcode} takes no activation, got {activation.kind}")
-    if opcode in (1, 2):
-        if not 0 <= weight < len(weights):
-            raise ValueError(f"weight {weight} does not exist")
-        number = None
-        if bias != -1:
-            number = len(biases)
-            biases.append(_cut(values, bias, weights[weight].shape.rows, "bias"))
-        end = Epilogue(number, None if residual == -1 else residual, activation)
-        if opcode == 2:
-            return Linear(source, weight, end)
-        pads = (p[4], p[5], p[6], p[7])
-        return Conv(source, weight, (p[0], p[1]), (p[2], p[3]), pads, (p[8], p[9]), end)
-    return _decode_simple(opcode, source, residual, activation, p)
-
-
-def _decode_simple(
-    opcode: int, source: int, residual: int, activation: Activation, p: tuple[int, ...]
-) -> Instruction:
-    kernel, stride, pads = (p[0], p[1]), (p[2], p[3]), (p[4], p[5], p[6], p[7])
-    match opcode:
-        case 3:
-            return Add(source, residual, activation)
-        case 4:
-            return Activate(source, activation)
-        case 5:
-            return MaxPool(source, kernel, stride, pads)
-        case 6:
-            return AveragePool(source, kernel, stride, pads, bool(p[8]))
-        case 7:
-            return GlobalAveragePool(source)
-        case 8:
-            return Flatten(source)
-        case 9:
-            return Subsample(source, (p[0], p[1]), p[2], p[3])
-        case _:
-            raise ValueError(f"unknown opcode {opcode}")
-
-
-def _activation(code: int, *numbers: int) -> Activation:
-    if not 0 <= code < len(KINDS):
-        raise ValueError(f"unknown activation {code}")
-    if not all(0 <= bits < 1 << 32 for bits in numbers):
-        raise ValueError(f"activation {KINDS[code]}: {numbers} are not the bits of float32 numbers")
-    low, high = (float(np.uint32(bits).view(np.float32)) for bits in numbers)
-    return Activation(KINDS[code], low, high)
+def _bits(number: float) -> int:
+    return int(np.float32(number).view(np.uint32))

@@ -1,5 +1,7 @@
 """Shapes of every value of a region program, and the check that the program makes sense."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import astuple
 from typing import assert_never
 
@@ -7,11 +9,13 @@ from pruneaug_cli.kernels.program import (
     Activate,
     Add,
     AveragePool,
+    Concat,
     Conv,
     Epilogue,
     Flatten,
     GlobalAveragePool,
     Instruction,
+    LayerNorm,
     Linear,
     MaxPool,
     Pads,
@@ -30,8 +34,8 @@ def value_shapes(program: RegionProgram) -> tuple[ValueShape, ...]:
     Raises:
         ValueError: the program is inconsistent; the message names the instruction.
     """
-    if not program.inputs or len({type(shape) for shape in program.inputs}) != 1:
-        raise ValueError("a region takes one or more inputs, all planes or all rows")
+    if not program.inputs:
+        raise ValueError("a region takes one or more inputs")
     if any(min(astuple(shape)) < 1 for shape in program.inputs):
         raise ValueError(f"every size of an input must be at least 1, got {program.inputs}")
     shapes: list[ValueShape] = list(program.inputs)
@@ -64,29 +68,60 @@ def _result(program: RegionProgram, op: Instruction, shapes: list[ValueShape]) -
             return left
         case Activate():
             return _value(shapes, op.source)
+        case Concat():
+            return _concat([_value(shapes, source) for source in op.sources])
+        case LayerNorm():
+            return _layer_norm(program, op, _rows(shapes, op.source))
+        case _:
+            return _reshaped(op, _planes(shapes, op.source))
+
+
+def _reshaped(
+    op: MaxPool | AveragePool | GlobalAveragePool | Flatten | Subsample, source: Planes
+) -> ValueShape:
+    match op:
         case MaxPool() | AveragePool():
-            source_planes = _planes(shapes, op.source)
-            height, width = _windows(source_planes, op.kernel, op.stride, op.pads, (1, 1))
-            return Planes(source_planes.channels, height, width)
+            height, width = _windows(source, op.kernel, op.stride, op.pads, (1, 1))
+            return Planes(source.channels, height, width)
         case GlobalAveragePool():
-            return Rows(_planes(shapes, op.source).channels)
+            return Rows(source.channels)
         case Flatten():
-            planes = _planes(shapes, op.source)
-            return Rows(planes.channels * planes.height * planes.width)
+            return Rows(source.channels * source.height * source.width)
         case Subsample():
-            planes = _planes(shapes, op.source)
-            channels = op.before + planes.channels + op.after
+            channels = op.before + source.channels + op.after
             rows, cols = op.stride
             _require(min(rows, cols) >= 1 and min(op.before, op.after) >= 0, "bad sizes")
-            return Planes(channels, -(-planes.height // rows), -(-planes.width // cols))
+            return Planes(channels, -(-source.height // rows), -(-source.width // cols))
         case _:
             assert_never(op)
+
+
+def _concat(parts: Sequence[ValueShape]) -> ValueShape:
+    _require(len(parts) >= 2, f"joins two or more values, got {len(parts)}")
+    rows = [part.features for part in parts if isinstance(part, Rows)]
+    planes = [part for part in parts if isinstance(part, Planes)]
+    if len(rows) == len(parts):
+        return Rows(sum(rows))
+    images = {(part.height, part.width) for part in planes}
+    _require(not rows and len(images) == 1, "joins planes of one height and width, or rows")
+    return Planes(sum(part.channels for part in planes), *images.pop())
+
+
+def _layer_norm(program: RegionProgram, op: LayerNorm, source: Rows) -> Rows:
+    for vector in (op.scale, op.bias):
+        if vector is not None:
+            size = program.biases[vector].shape
+            _require(size == (source.features,), f"a vector of shape {size} does not fit {source}")
+    _require(0 <= op.epsilon < math.inf, f"epsilon must be finite and at least 0: {op.epsilon}")
+    return source
 
 
 def _conv(program: RegionProgram, op: Conv, shapes: list[ValueShape]) -> ValueShape:
     source = _planes(shapes, op.source)
     matrix = program.weights[op.weight].shape
-    cols = source.channels * op.kernel[0] * op.kernel[1]
+    divides = op.groups >= 1 and source.channels % op.groups == matrix.rows % op.groups == 0
+    _require(divides, f"{op.groups} groups do not divide {source} and {matrix.rows} outputs")
+    cols = source.channels // op.groups * op.kernel[0] * op.kernel[1]
     _require(cols == matrix.cols, f"{source} and kernel {op.kernel} do not fit a {matrix} weight")
     height, width = _windows(source, op.kernel, op.stride, op.pads, op.dilation)
     result = Planes(matrix.rows, height, width)

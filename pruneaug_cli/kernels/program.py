@@ -90,7 +90,11 @@ class Epilogue:
 
 @dataclass(frozen=True, slots=True)
 class Conv:
-    """Ungrouped 2-D convolution; the weight's columns are (Cin, kh, kw), kw fastest."""
+    """2-D convolution; the weight's columns are (Cin / groups, kh, kw), kw fastest.
+
+    Group g makes its M / groups outputs from its Cin / groups channels alone, as in ONNX; with
+    one channel and one output per group the convolution is depthwise.
+    """
 
     source: int
     weight: int
@@ -99,6 +103,7 @@ class Conv:
     pads: Pads = (0, 0, 0, 0)
     dilation: Pair = (1, 1)
     epilogue: Epilogue = field(default_factory=Epilogue)
+    groups: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +180,38 @@ class Subsample:
     after: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Concat:
+    """The channels of two or more values behind each other; of rows: their features."""
+
+    sources: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNorm:
+    """Each row less its mean, over its deviation: ``(x - mean) / sqrt(var + eps) * scale + bias``.
+
+    ``scale`` and ``bias`` index ``RegionProgram.biases``; the variance is that of all features.
+    """
+
+    source: int
+    scale: int
+    bias: int | None = None
+    epsilon: float = 1e-5
+
+
 Instruction = (
-    Conv | Linear | Add | Activate | MaxPool | AveragePool | GlobalAveragePool | Flatten | Subsample
+    Conv
+    | Linear
+    | Add
+    | Activate
+    | MaxPool
+    | AveragePool
+    | GlobalAveragePool
+    | Flatten
+    | Subsample
+    | Concat
+    | LayerNorm
 )
 
 
@@ -185,10 +220,11 @@ class RegionProgram:
     """Everything a region computes.
 
     Attributes:
-        inputs: shapes of values 0 .. len(inputs) - 1. All planes, or all rows.
+        inputs: shapes of values 0 .. len(inputs) - 1, planes and rows in any order.
         instructions: each makes the next value.
         outputs: numbers of the values that leave the region.
-        weights, biases: what the instructions refer to; a bias is a vector of M floats.
+        weights, biases: what the instructions refer to; a bias is a vector of M floats, and so is
+            the scale of a normalisation.
     """
 
     inputs: tuple[ValueShape, ...]

@@ -20,12 +20,14 @@ from pruneaug_cli.kernels.program import (
     Activate,
     Add,
     AveragePool,
+    Concat,
     Conv,
     Epilogue,
     Flatten,
     Floats,
     GlobalAveragePool,
     Instruction,
+    LayerNorm,
     Linear,
     MaxPool,
     Pads,
@@ -84,13 +86,7 @@ def _compute(program: RegionProgram, op: Instruction, values: list[Floats]) -> _
     match op:
         case Conv():
             weight = program.weights[op.weight].dense().astype(np.float64)
-            patches = _windows(values[op.source], op.kernel, op.stride, op.pads, op.dilation)
-            samples, channels, height, width, kh, kw = patches.shape
-            columns = patches.transpose(0, 1, 4, 5, 2, 3).reshape(
-                samples, channels * kh * kw, height * width
-            )
-            product = (weight @ columns).reshape(samples, -1, height, width)
-            return _finish(program, op.epilogue, product, values)
+            return _finish(program, op.epilogue, _convolve(op, weight, values[op.source]), values)
         case Linear():
             weight = program.weights[op.weight].dense().astype(np.float64)
             return _finish(program, op.epilogue, values[op.source] @ weight.T, values)
@@ -106,8 +102,29 @@ def _compute(program: RegionProgram, op: Instruction, values: list[Floats]) -> _
         case Subsample():
             taken = values[op.source][:, :, :: op.stride[0], :: op.stride[1]]
             return np.pad(taken, ((0, 0), (op.before, op.after), (0, 0), (0, 0)))
+        case Concat():
+            return np.concatenate([values[source] for source in op.sources], axis=1)
+        case LayerNorm():
+            bias = 0.0 if op.bias is None else program.biases[op.bias]
+            return _normalise(values[op.source], op.epsilon) * program.biases[op.scale] + bias
         case _:
             assert_never(op)
+
+
+def _convolve(op: Conv, weight: _Array, source: Floats) -> _Array:
+    patches = _windows(source, op.kernel, op.stride, op.pads, op.dilation)
+    samples, _, height, width, _, _ = patches.shape
+    columns = patches.transpose(0, 1, 4, 5, 2, 3).reshape(
+        samples, op.groups, weight.shape[1], height * width
+    )
+    product: _Array = weight.reshape(op.groups, -1, weight.shape[1]) @ columns
+    return product.reshape(samples, -1, height, width)
+
+
+def _normalise(rows: Floats, epsilon: float) -> _Array:
+    centred: _Array = rows.astype(np.float64) - rows.mean(axis=1, keepdims=True, dtype=np.float64)
+    deviation: _Array = np.sqrt((centred**2).mean(axis=1, keepdims=True) + epsilon)
+    return np.asarray(centred / deviation)
 
 
 def _pool(op: MaxPool | AveragePool | GlobalAveragePool, source: Floats) -> _Array:

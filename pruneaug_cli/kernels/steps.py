@@ -26,8 +26,9 @@ def step_name(program: RegionProgram, kind: StepKind, number: int) -> str:
     op = program.instructions[number]
     words = [str(number), type(op).__name__]
     result = shapes[len(program.inputs) + number]
-    source = getattr(op, dataclasses.fields(op)[0].name)  # the first field of every instruction
-    words += [_shape(result), "<-", _shape(shapes[source])]
+    sources = getattr(op, dataclasses.fields(op)[0].name)  # the first field of every instruction
+    several = sources if isinstance(sources, tuple) else (sources,)
+    words += [_shape(result), "<-", " ".join(_shape(shapes[source]) for source in several)]
     kernel, stride = getattr(op, "kernel", None), getattr(op, "stride", (1, 1))
     if kernel is not None:
         words.append("x".join(map(str, kernel)) + f"/{stride[0]}")

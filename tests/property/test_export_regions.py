@@ -14,7 +14,8 @@ from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, Matri
 from pruneaug_cli.export import region_model
 from pruneaug_cli.kernels import BACKENDS
 from pruneaug_cli.kernels.activation import NONE, RELU
-from pruneaug_cli.kernels.encoding import EncodedRegion, decode, encode
+from pruneaug_cli.kernels.decoding import decode
+from pruneaug_cli.kernels.encoding import EncodedRegion, encode
 from pruneaug_cli.kernels.inference import value_shapes
 from pruneaug_cli.kernels.program import (
     Activate,

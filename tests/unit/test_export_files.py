@@ -41,7 +41,7 @@ FIRST = 512
 
 
 class Mlp(nn.Module):
-    """Two layers in one region, a Sigmoid outside, one dense layer after it."""
+    """Two layers in one region, an Elu outside, one dense layer after it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Mlp(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         hidden = functional.relu(self.first(x))
         hidden = hidden + self.second(hidden)
-        return self.last(torch.sigmoid(hidden))
+        return self.last(functional.elu(hidden))
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,8 @@ def test_sparsity_is_counted_from_the_bits(case: Case) -> None:
 
 
 def test_what_stays_outside_is_told_and_kept_in_the_file(case: Case) -> None:
-    sigmoid, last = case.sparse.outside
-    assert sigmoid == OutsideNode("Sigmoid", sigmoid.name, "Sigmoid has no kernel")
+    elu, last = case.sparse.outside
+    assert elu == OutsideNode("Elu", elu.name, "Elu has no kernel")
     assert (last.op, last.reason) == ("Gemm", "no sparse layer in its part of the graph")
     assert read_model(case.sparse.path).outside == case.sparse.outside
 
@@ -363,8 +363,8 @@ def drop_inputs(model: onnx.ModelProto) -> None:
         (set_metadata("outside", '[{"a": 1}]'), "metadata: "),
         (set_metadata("layers", "[1"), "metadata: "),
         (set_program(0, 1), r"node 'Region0': program version 1 is not the supported 2: export"),
-        (set_program(4, 3), r"node 'Region0': program ends after"),
-        (set_program(5, 7), r"node 'Region0': unknown kind of input 7"),
+        (set_program(4, 4), r"node 'Region0': program ends after"),
+        (set_program(6, 7), r"node 'Region0': unknown kind of input 7"),
         (flip_a_mask_bit, r"node 'Region0': weight0: mask keeps \d+ blocks, the record says"),
         (shorten_values, r"node 'Region0': bias: values lie outside the blob of"),
         (retype_masks, r"'Region0.masks' should be a vector of UINT8, got element type 3 of"),

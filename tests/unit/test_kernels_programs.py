@@ -10,12 +10,24 @@ import numpy as np
 import pytest
 
 from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, MatrixShape
+from pruneaug_cli.kernels.activation import Activation
 from pruneaug_cli.kernels.encoding import EncodedRegion, encode
 from pruneaug_cli.kernels.native import NativeBackend
-from pruneaug_cli.kernels.program import Conv, Epilogue, Linear, Planes, RegionProgram, Rows, Weight
+from pruneaug_cli.kernels.program import (
+    Activate,
+    Concat,
+    Conv,
+    Epilogue,
+    LayerNorm,
+    Linear,
+    Planes,
+    RegionProgram,
+    Rows,
+    Weight,
+)
 
-HEADER, INPUT, OUTPUT, WEIGHT = 0, 5, 9, 10
-INSTRUCTION = 17
+HEADER, INPUT, OUTPUT, WEIGHT = 0, 6, 10, 11
+INSTRUCTION = 18
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +71,10 @@ def changed(encoded: EncodedRegion, position: int, value: int) -> EncodedRegion:
         (WEIGHT + 5, 10, "weight 0: values lie outside the blob of 40 floats"),
         (WEIGHT + 5, -1, "weight 0: values lie outside the blob"),
         (WEIGHT + 6, 1 << 60, "weight 0: mask lies outside the blob of 1 bytes"),
-        (INSTRUCTION, 10, r"instruction 0 \(\?\): unknown opcode 10"),
+        (INSTRUCTION, 12, r"instruction 0 \(\?\): unknown opcode 12"),
+        (INSTRUCTION, 10, r"instruction 0 \(Concat\): operands 3 to 6 of 0"),
+        (INSTRUCTION, 11, r"instruction 0 \(LayerNorm\): needs rows, value 0 is planes"),
+        (HEADER + 5, 1, "operand 0: value 4 does not exist"),
         (INSTRUCTION + 1, 1, r"instruction 0 \(Conv\): value 1 does not exist yet"),
         (INSTRUCTION + 2, 1, r"instruction 0 \(Conv\): weight 1 does not exist"),
         (INSTRUCTION + 3, 37, r"instruction 0 \(Conv\): bias lies outside the blob of 40 floats"),
@@ -69,6 +84,8 @@ def changed(encoded: EncodedRegion, position: int, value: int) -> EncodedRegion:
         (INSTRUCTION + 7, 1 << 32, r"instruction 0 \(Conv\): bad numbers 0, 4294967296 of"),
         (INSTRUCTION + 8, 2, r"instruction 0 \(Conv\): 12 inputs per output do not fit a 4x18"),
         (INSTRUCTION + 10, 0, r"instruction 0 \(Conv\): bad window sizes"),
+        (INSTRUCTION + 18, 0, r"instruction 0 \(Conv\): 0 groups do not divide 2 channels"),
+        (INSTRUCTION + 18, 1 << 40, r"instruction 0 \(Conv\): 1099511627776 groups do not"),
         (INSTRUCTION + 16, 9, r"instruction 0 \(Conv\): no output positions"),
     ],
 )
@@ -114,16 +131,52 @@ def test_memory_grows_with_the_kept_weights(library):
     assert per_column == 64 * 4 + 4  # 64 weights and one index
 
 
+def joined_rows() -> EncodedRegion:
+    """A concat of two inputs, normalised; its operands are integers 14 and 15."""
+    vectors = (np.ones(5, np.float32), np.zeros(5, np.float32))
+    instructions = (Concat((0, 1)), LayerNorm(2, 0, 1, 1e-5), Activate(3, Activation("clip", 0, 6)))
+    return encode(RegionProgram((Rows(2), Rows(3)), instructions, (4,), (), vectors))
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "message"),
+    [
+        (15, 2, r"instruction 0 \(Concat\): value 0 is not the first of its operands"),
+        (15, -1, r"operand 0: value -1 does not exist"),
+        (16, 1 << 40, r"operand 1: value 1099511627776 does not exist"),
+        (16, 2, r"instruction 0 \(Concat\): value 2 does not exist yet"),
+        (15, 1, r"instruction 0 \(Concat\): value 0 is not the first of its operands"),
+        (17 + 8, 1, r"instruction 0 \(Concat\): operands 1 to 3 of 2"),
+        (17 + 9, 1, r"instruction 0 \(Concat\): operands 0 to 1 of 2"),
+        (17 + 9, (1 << 63) - 1, r"instruction 0 \(Concat\): operands 0 to 9223372036854775807"),
+        (37 + 8, 6, r"instruction 1 \(LayerNorm\): scale or bias lies outside the blob of 10"),
+        (37 + 3, -2, r"instruction 1 \(LayerNorm\): scale or bias lies outside the blob of 10"),
+        (37 + 9, 0x7FC00000, r"instruction 1 \(LayerNorm\): bad epsilon 2143289344"),
+        (37 + 9, -1, r"instruction 1 \(LayerNorm\): bad epsilon -1"),
+        (37 + 10, 4, r"instruction 1 \(LayerNorm\): a scale of 4 numbers does not fit 5 features"),
+        (37 + 5, 1, r"instruction 1 \(LayerNorm\): takes no activation, got 1"),
+        (57 + 6, 0x7FC00000, r"instruction 2 \(Activate\): bad numbers 2143289344, 1086324736 of"),
+        (57 + 6, 0x41000000, r"instruction 2 \(Activate\): bad numbers 1090519040, 1086324736 of"),
+    ],
+)
+def test_lists_vectors_and_numbers_are_checked(library, position, value, message):
+    with library.open_region(joined_rows()) as region:
+        assert len(region.run([np.ones((1, 2), np.float32), np.ones((1, 3), np.float32)])) == 1
+    with pytest.raises(ValueError, match=message):
+        library.open_region(changed(joined_rows(), position, value))
+
+
 _MUTATE = textwrap.dedent(
     """
     import dataclasses, json, sys
     import numpy as np
     from pruneaug_cli.core import *
-    from pruneaug_cli.kernels.activation import RELU
+    from pruneaug_cli.kernels.activation import RELU, Activation
     from pruneaug_cli.kernels.encoding import encode
     from pruneaug_cli.kernels.native import NativeBackend
     from pruneaug_cli.kernels.program import *
 
+    CLIP = Activation("clip", 0.0, 6.0)
     rng = np.random.default_rng(int(sys.argv[1]))
     library = NativeBackend().library
 
@@ -138,10 +191,14 @@ _MUTATE = textwrap.dedent(
         (Conv(0, 0, (3, 3), pads=pads, epilogue=Epilogue(0, None, RELU)),
          Conv(1, 1, (3, 3), (2, 2), pads), Subsample(1, (2, 2), 1, 1), MaxPool(1, (2, 2), (2, 2)),
          Add(2, 3, RELU), GlobalAveragePool(5), Linear(6, 2, Epilogue(0)), Flatten(4),
-         AveragePool(4, (2, 2), (1, 1), pads), Linear(7, 3)),
-        (7, 8, 9, 5, 10),
-        (weight(4, 18, "4x1"), weight(6, 36, "3x2"), weight(4, 6, "8x4"), weight(9, 4, "2x2")),
-        (np.ones(4, np.float32),),
+         AveragePool(4, (2, 2), (1, 1), pads), Linear(7, 3),
+         Conv(3, 4, (3, 3), pads=pads, epilogue=Epilogue(activation=CLIP), groups=6),
+         Conv(11, 5, (1, 1), groups=2), Concat((3, 11, 12)), LayerNorm(8, 1, 2, 1e-5),
+         Concat((6, 7))),
+        (7, 8, 9, 5, 10, 13, 14, 15),
+        (weight(4, 18, "4x1"), weight(6, 36, "3x2"), weight(4, 6, "8x4"), weight(9, 4, "2x2"),
+         weight(6, 9, "1x3"), weight(4, 3, "3x1")),
+        (np.ones(4, np.float32), np.ones(36, np.float32), np.ones(36, np.float32)),
     )
     good = encode(program)
     interesting = [0, 1, 2, 3, -1, -2, 7, 8, 9, 100, 4096, 4097, 1 << 24, (1 << 24) + 1, 1 << 31,

@@ -213,7 +213,7 @@ static void fill_columns(const pa_plan *plan, const pa_instruction *op, int64_t 
                                    phase_of(window, 1, x));
             int64_t shift = floor_divide(tap(window, 0, y), window->stride[0]) * pitch +
                             floor_divide(tap(window, 1, x), window->stride[1]);
-            for (int64_t k = 0; k < channels; k++) {
+            for (int64_t k = 0; k < channels / op->groups; k++) {
                 offset[k * positions + position] =
                     (int32_t)((phase * channels + k) * stride + shift);
                 group[k * positions + position] = group_of[x];
@@ -232,7 +232,9 @@ int pa_conv_columns(const pa_plan *plan, const pa_instruction *op, int64_t strid
     if (!failed) {
         int32_t groups = layout->narrow ? find_groups(layout, &op->window, group_of, *lanes) : 1;
         fill_columns(plan, op, stride, group_of, offset, group);
-        *columns = (pa_columns){offset, group, groups};
+        int64_t channels = plan->program.shapes[op->source].channels / op->groups;
+        int32_t rows = plan->program.weight[op->weight].rows / op->groups;
+        *columns = (pa_columns){offset, group, groups, op->groups > 1 ? rows : 0, channels * stride};
     } else {
         free(offset);
         free(group);

@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <string.h>
 
 enum { HIGHEST = 256 };
 
@@ -34,13 +35,15 @@ static int32_t list_columns(const pa_weight *weight, int64_t block_row, int64_t 
 }
 
 /* Cuts block rows into strips, in matrix order. Returns their number; writes them when asked. */
-static int32_t cut(const pa_weight *weight, pa_next_height next, pa_strip *strips) {
+static int32_t cut(const pa_weight *weight, pa_next_height next, int32_t period,
+                   pa_strip *strips) {
     int32_t count = 0;
     for (int64_t top = 0; top < weight->rows; top += weight->block_rows) {
         int64_t end = top + weight->block_rows < weight->rows ? top + weight->block_rows
                                                               : weight->rows;
         for (int64_t row = top; row < end; count++) {
-            int32_t left = (int32_t)(end - row), height = next(left);
+            int64_t edge = period ? (row / period + 1) * period : end; /* strips keep to a group */
+            int32_t left = (int32_t)((edge < end ? edge : end) - row), height = next(left);
             int32_t rows = height < left ? height : left;
             if (strips) strips[count] = (pa_strip){.row = (int32_t)row, .rows = rows, .height = height};
             row += rows;
@@ -63,12 +66,13 @@ static void fill(const pa_weight *weight, const pa_columns *columns, const kept_
     int32_t *offset = strips->offsets + strip->offset;
     float *value = strips->values + strip->value;
     int64_t first_row = strip->row % weight->block_rows;
+    int64_t shift = columns->period ? strip->row / columns->period * columns->step : 0;
     for (int32_t group = 0; group < strips->groups; group++) {
         int32_t before = (int32_t)(offset - (strips->offsets + strip->offset));
         for (int32_t i = 0; i < listed; i++) {
             if (columns->group && columns->group[list[i].column] != group) continue;
             const float *from = weight->values + list[i].value + first_row * list[i].stride;
-            *offset++ = columns->offset[list[i].column];
+            *offset++ = (int32_t)(columns->offset[list[i].column] + shift);
             for (int32_t r = 0; r < strip->height; r++)
                 *value++ = r < strip->rows ? from[r * list[i].stride] : 0.0f;
         }
@@ -116,14 +120,14 @@ static int place(const pa_weight *weight, const int64_t *start, pa_strips *strip
 
 int pa_pack(const pa_weight *weight, pa_next_height next, pa_columns columns, pa_strips *strips) {
     *strips = (pa_strips){.groups = columns.groups};
-    strips->count = cut(weight, next, NULL);
+    strips->count = cut(weight, next, columns.period, NULL);
     strips->strip = calloc((size_t)strips->count, sizeof *strips->strip);
     pa_strip *unsorted = calloc((size_t)strips->count, sizeof *unsorted);
     int64_t *start = calloc((size_t)block_rows_of(weight) + 1, sizeof *start);
     kept_column *list = start ? list_all(weight, start) : NULL;
     int failed = !strips->strip || !unsorted || !list;
     if (!failed) {
-        cut(weight, next, unsorted);
+        cut(weight, next, columns.period, unsorted);
         sort_by_height(unsorted, strips->count, strips->strip);
         failed = place(weight, start, strips);
     }
@@ -135,6 +139,19 @@ int pa_pack(const pa_weight *weight, pa_next_height next, pa_columns columns, pa
     free(start);
     free(unsorted);
     return failed ? -1 : 0;
+}
+
+void pa_unpack(const pa_weight *weight, float *dense) {
+    int64_t r = weight->block_rows, c = weight->block_cols, block = 0;
+    memset(dense, 0, (size_t)weight->rows * (size_t)weight->cols * sizeof *dense);
+    for (int64_t i = 0; i < block_rows_of(weight); i++)
+        for (int64_t j = 0; j < (weight->cols + c - 1) / c; j++) {
+            if (!pa_weight_keeps(weight, i, j)) continue;
+            const float *values = weight->values + block++ * r * c;
+            for (int64_t y = i * r; y < (i + 1) * r && y < weight->rows; y++)
+                for (int64_t x = j * c; x < (j + 1) * c && x < weight->cols; x++)
+                    dense[y * weight->cols + x] = values[(y - i * r) * c + x - j * c];
+        }
 }
 
 void pa_strips_free(pa_strips *strips) {

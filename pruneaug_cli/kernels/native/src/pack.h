@@ -31,6 +31,8 @@ typedef struct {
     const int32_t *offset;
     const uint8_t *group;
     int32_t groups;
+    int32_t period; /* rows of one group of a grouped convolution; 0: not grouped */
+    int64_t step;   /* from the inputs of such a group to those of the next, in floats */
 } pa_columns;
 
 /* Height of the next strip when `rows` rows of a block row are left; more than `rows` pads. */
@@ -38,6 +40,8 @@ typedef int32_t (*pa_next_height)(int32_t rows);
 
 /* 0, or -1 when memory runs out. Free the strips in both cases. */
 int pa_pack(const pa_weight *weight, pa_next_height next, pa_columns columns, pa_strips *strips);
+/* Writes the matrix with its zeros, rows x cols floats. */
+void pa_unpack(const pa_weight *weight, float *dense);
 void pa_strips_free(pa_strips *strips);
 int64_t pa_strips_bytes(const pa_strips *strips);
 

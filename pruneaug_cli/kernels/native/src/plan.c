@@ -55,6 +55,60 @@ static int32_t add_split_slot(pa_plan *plan, const pa_split *split) {
                           });
 }
 
+/* -- values that lie in one another ----------------------------------------------------------- */
+
+/* How many operands of a concat another concat joins too, all it joins, in the same order. */
+static int32_t common_start(const pa_instruction *op, const pa_instruction *earlier) {
+    if (earlier->operands >= op->operands) return 0;
+    for (int32_t i = 0; i < earlier->operands; i++)
+        if (earlier->operand[i] != op->operand[i]) return 0;
+    return earlier->operands;
+}
+
+static void put_part(pa_plan *plan, int32_t value, int32_t whole, int32_t plane) {
+    if (plan->part_of[value] != value || value == whole) return;
+    plan->part_of[value] = plan->part_of[whole];
+    plan->plane[value] = plan->plane[whole] + plane;
+}
+
+/* Whoever makes an operand of a concat of planes writes it where the concat has it. The last
+ * concat is looked at first: what it joins may be concats, and then their operands follow. One
+ * that begins like an earlier one (a block of DenseNet) holds that one whole. */
+static void find_parts(pa_plan *plan) {
+    const pa_program *program = &plan->program;
+    for (int32_t v = 0; v < program->values; v++) plan->part_of[v] = v;
+    for (int32_t i = program->instructions - 1; i >= 0; i--) {
+        const pa_instruction *op = &program->instruction[i];
+        if (op->opcode != PA_CONCAT || is_rows(plan, op->source)) continue;
+        int32_t start = 0, plane = 0;
+        for (int32_t e = i - 1; e >= 0 && !start; e--) {
+            const pa_instruction *earlier = &program->instruction[e];
+            if (earlier->opcode == PA_CONCAT) start = common_start(op, earlier);
+            if (start) put_part(plan, earlier->result, op->result, 0);
+        }
+        for (int32_t k = 0; k < op->operands; k++) {
+            if (k >= start) put_part(plan, op->operand[k], op->result, plane);
+            plane += program->shapes[op->operand[k]].channels;
+        }
+    }
+}
+
+int pa_plan_in_place(const pa_plan *plan, const pa_instruction *op, int32_t index) {
+    int32_t plane = plan->plane[op->result];
+    for (int32_t k = 0; k < index; k++) plane += plan->program.shapes[op->operand[k]].channels;
+    int32_t value = op->operand[index];
+    return plan->part_of[value] == plan->part_of[op->result] && plan->plane[value] == plane;
+}
+
+/* The slot a value is written to, made when the first part of it is. */
+static int32_t slot_for(pa_plan *plan, int32_t value) {
+    int32_t whole = plan->part_of[value], *slot_of = plan->slot_of;
+    if (slot_of[whole] < 0) slot_of[whole] = add_value_slot(plan, whole);
+    slot_of[value] = slot_of[whole];
+    if (value != whole && slot_of[whole] >= 0) plan->slot[slot_of[whole]].shared = 1;
+    return slot_of[value];
+}
+
 /* -- steps ---------------------------------------------------------------------------------- */
 
 static void use(pa_plan *plan, int32_t slot, int32_t step) {
@@ -80,13 +134,15 @@ static int is_contiguous(const pa_plan *plan, int32_t value) {
 /* Leaves a slot with the caller, as an input or output, where the layouts agree. */
 static int lend(pa_plan *plan, int32_t value, int32_t slot, int32_t port, int is_output) {
     if (plan->slot[slot].port >= 0 || !is_contiguous(plan, value)) return 0;
+    if (plan->slot[slot].shared && (!is_output || plan->part_of[value] != value)) return 0;
     plan->slot[slot].port = port;
     plan->slot[slot].is_output = is_output;
     return 1;
 }
 
 /* The slot a conv reads: its source, or the split of it, made by a step of its own. */
-static int32_t conv_input(pa_plan *plan, const pa_instruction *op, const int32_t *slot_of) {
+static int32_t conv_input(pa_plan *plan, const pa_instruction *op) {
+    const int32_t *slot_of = plan->slot_of;
     int32_t index = pa_split_of(plan, op);
     if (index < 0) return slot_of[op->source];
     pa_split *split = &plan->split[index];
@@ -97,18 +153,35 @@ static int32_t conv_input(pa_plan *plan, const pa_instruction *op, const int32_t
     return split->slot;
 }
 
-static int add_compute(pa_plan *plan, const pa_instruction *op, int32_t *slot_of) {
+/* The step that copies what no instruction could write where the concat has it. */
+static int add_concat(pa_plan *plan, const pa_instruction *op) {
+    pa_step step = {PA_STEP_COMPUTE, -1, -1, -1, slot_for(plan, op->result), op, -1};
+    const int32_t *slot_of = plan->slot_of;
+    int copies = 0;
+    if (step.result < 0) return -1;
+    for (int32_t i = 0; i < op->operands; i++) {
+        use(plan, slot_of[op->operand[i]], plan->steps);
+        copies |= !pa_plan_in_place(plan, op, i);
+    }
+    if (copies) add_step(plan, step);
+    return 0;
+}
+
+static int add_compute(pa_plan *plan, const pa_instruction *op) {
     pa_step step = {PA_STEP_COMPUTE, -1, -1, -1, -1, op, -1};
     if (is_rows(plan, op->source)) {
         if (op->opcode == PA_LINEAR) step.item = plan->linears++;
+        if (op->opcode == PA_LAYER_NORM) step.item = plan->norms++;
         plan->row_step[plan->row_steps++] = step;
         return 0;
     }
-    step.source = op->opcode == PA_CONV ? conv_input(plan, op, slot_of) : slot_of[op->source];
+    if (op->opcode == PA_CONCAT) return add_concat(plan, op);
+    const int32_t *slot_of = plan->slot_of;
+    step.source = op->opcode == PA_CONV ? conv_input(plan, op) : slot_of[op->source];
     if (op->opcode == PA_CONV) step.item = plan->convs++;
     if (op->residual >= 0) step.residual = slot_of[op->residual];
     if (!is_rows(plan, op->result)) {
-        step.result = slot_of[op->result] = add_value_slot(plan, op->result);
+        step.result = slot_for(plan, op->result);
         if (step.result < 0) return -1;
     }
     if (step.source < 0) return -1;
@@ -122,18 +195,19 @@ static void add_stores(pa_plan *plan, int32_t value, int32_t slot) {
             add_step(plan, (pa_step){PA_STEP_STORE, i, slot, -1, -1, NULL, -1});
 }
 
-static int add_steps(pa_plan *plan, int32_t *slot_of, pa_error error) {
+static int add_steps(pa_plan *plan, pa_error error) {
     const pa_program *program = &plan->program;
+    int32_t *slot_of = plan->slot_of;
+    for (int32_t v = 0; v < program->values; v++) slot_of[v] = -1;
     for (int32_t v = 0; v < program->inputs; v++) {
         if (is_rows(plan, v)) continue;
-        slot_of[v] = add_value_slot(plan, v);
-        if (slot_of[v] < 0) return pa_fail(error, "input %d: too large", v);
+        if (slot_for(plan, v) < 0) return pa_fail(error, "input %d: too large", v);
         if (!lend(plan, v, slot_of[v], v, 0))
             add_step(plan, (pa_step){PA_STEP_LOAD, v, -1, -1, slot_of[v], NULL, -1});
     }
     for (int32_t i = 0; i < program->instructions; i++) {
         const pa_instruction *op = &program->instruction[i];
-        if (add_compute(plan, op, slot_of)) return pa_fail(error, "instruction %d: too large", i);
+        if (add_compute(plan, op)) return pa_fail(error, "instruction %d: too large", i);
         if (!is_rows(plan, op->result)) add_stores(plan, op->result, slot_of[op->result]);
     }
     return 0;
@@ -162,6 +236,7 @@ static int can_overwrite(const pa_plan *plan, int32_t index, int32_t slot) {
     const pa_step *step = &plan->step[index];
     if (slot < 0 || plan->slot[slot].dies != index || plan->slot[slot].port >= 0) return 0;
     if (!same_geometry(&plan->slot[slot], &plan->slot[step->result])) return 0;
+    if (plan->slot[slot].shared || plan->slot[step->result].shared) return 0;
     switch (step->op->opcode) {
         case PA_CONV: return slot == step->residual && slot != step->source;
         case PA_ADD:
@@ -173,7 +248,7 @@ static int can_overwrite(const pa_plan *plan, int32_t index, int32_t slot) {
 static void place_slot(pa_plan *plan, int32_t index) {
     const pa_step *step = &plan->step[index];
     const pa_slot *slot = &plan->slot[step->result];
-    if (slot->port >= 0) return;
+    if (slot->port >= 0 || slot->buffer >= 0) return;
     if (step->kind == PA_STEP_COMPUTE) {
         int32_t operands[2] = {step->residual, step->source};
         for (int i = 0; i < 2; i++)
@@ -223,6 +298,8 @@ static int place_rows(pa_plan *plan) {
         const pa_instruction *op = &program->instruction[i];
         if (op->source >= program->inputs) dies[op->source] = op->result;
         if (op->residual >= program->inputs) dies[op->residual] = op->result;
+        for (int32_t k = 0; k < op->operands; k++)
+            if (op->operand[k] >= program->inputs) dies[op->operand[k]] = op->result;
     }
     for (int32_t i = 0; i < program->outputs && !failed; i++) dies[program->output[i]] = -1;
     for (int crossing = 1; crossing >= 0 && !failed; crossing--)
@@ -250,6 +327,21 @@ static int place_rows(pa_plan *plan) {
 
 /* -- weights -------------------------------------------------------------------------------- */
 
+int pa_is_depthwise(const pa_program *program, const pa_instruction *op) {
+    return op->opcode == PA_CONV && op->groups > 1 &&
+           op->groups == program->shapes[op->source].channels &&
+           op->groups == program->shapes[op->result].channels;
+}
+
+static int pack_depthwise(pa_conv *conv, const pa_weight *weight, pa_columns columns) {
+    conv->taps = malloc((size_t)weight->rows * (size_t)weight->cols * sizeof(float));
+    conv->tap_offset = (int32_t *)columns.offset;
+    conv->tap_group = (uint8_t *)columns.group;
+    conv->tap_groups = columns.groups;
+    if (conv->taps) pa_unpack(weight, conv->taps);
+    return conv->taps ? 0 : -1;
+}
+
 static int pack_conv(pa_plan *plan, const pa_step *step) {
     const pa_weight *weight = &plan->program.weight[step->op->weight];
     pa_conv *conv = &plan->conv[step->item];
@@ -259,10 +351,25 @@ static int pack_conv(pa_plan *plan, const pa_step *step) {
     if (step->op->bias) memcpy(conv->bias, step->op->bias, (size_t)weight->rows * sizeof(float));
     if (pa_conv_columns(plan, step->op, plan->slot[step->source].stride, &columns, &conv->lanes))
         return -1;
+    if (pa_is_depthwise(&plan->program, step->op)) return pack_depthwise(conv, weight, columns);
     int failed = pa_pack(weight, pa_product_height, columns, &conv->strips);
     free((void *)columns.offset);
     free((void *)columns.group);
     return failed;
+}
+
+static float *copy_floats(const float *from, int32_t count) {
+    float *copy = calloc((size_t)count, sizeof *copy);
+    if (copy && from) memcpy(copy, from, (size_t)count * sizeof *copy);
+    return copy;
+}
+
+static int pack_norm(pa_plan *plan, const pa_step *step) {
+    int32_t features = plan->program.shapes[step->op->source].channels;
+    pa_norm *norm = &plan->norm[step->item];
+    norm->scale = copy_floats(step->op->scale, features);
+    norm->bias = copy_floats(step->op->bias, features);
+    return norm->scale && norm->bias ? 0 : -1;
 }
 
 static int pack_weights(pa_plan *plan) {
@@ -271,7 +378,8 @@ static int pack_weights(pa_plan *plan) {
             if (pack_conv(plan, &plan->step[i])) return -1;
     for (int32_t i = 0; i < plan->row_steps; i++) {
         const pa_step *step = &plan->row_step[i];
-        if (step->item >= 0 &&
+        if (step->op->opcode == PA_LAYER_NORM && pack_norm(plan, step)) return -1;
+        if (step->op->opcode == PA_LINEAR &&
             pa_linear_make(&plan->linear[step->item], &plan->program.weight[step->op->weight],
                            step->op->bias))
             return -1;
@@ -283,7 +391,8 @@ static int pack_weights(pa_plan *plan) {
 static void forget_blobs(pa_program *program) {
     for (int32_t i = 0; i < program->weights; i++)
         program->weight[i].values = NULL, program->weight[i].mask = NULL;
-    for (int32_t i = 0; i < program->instructions; i++) program->instruction[i].bias = NULL;
+    for (int32_t i = 0; i < program->instructions; i++)
+        program->instruction[i].bias = program->instruction[i].scale = NULL;
 }
 
 /* -- the whole ------------------------------------------------------------------------------ */
@@ -293,6 +402,10 @@ static int allocate(pa_plan *plan) {
     size_t steps = values + ops + (size_t)plan->program.outputs;
     plan->layout = calloc(values, sizeof *plan->layout);
     plan->layout_of = calloc(values, sizeof *plan->layout_of);
+    plan->part_of = calloc(values, sizeof *plan->part_of);
+    plan->plane = calloc(values, sizeof *plan->plane);
+    plan->slot_of = calloc(values, sizeof *plan->slot_of);
+    plan->norm = calloc(ops, sizeof *plan->norm);
     plan->slot = calloc(values + ops, sizeof *plan->slot);
     plan->buffer = calloc(values + ops, sizeof *plan->buffer);
     plan->split = calloc(ops, sizeof *plan->split);
@@ -301,7 +414,7 @@ static int allocate(pa_plan *plan) {
     plan->step = calloc(steps, sizeof *plan->step);
     plan->row_step = calloc(ops, sizeof *plan->row_step);
     plan->row_place = calloc(values, sizeof *plan->row_place);
-    return plan->layout && plan->layout_of && plan->slot && plan->buffer && plan->split &&
+    return plan->layout && plan->layout_of && plan->part_of && plan->plane && plan->slot_of && plan->norm && plan->slot && plan->buffer && plan->split &&
                    plan->conv && plan->linear && plan->step && plan->row_step && plan->row_place
                ? 0
                : -1;
@@ -310,11 +423,8 @@ static int allocate(pa_plan *plan) {
 int pa_plan_make(pa_plan *plan, pa_error error) {
     if (allocate(plan)) return pa_fail(error, "out of memory");
     if (pa_layouts_make(plan, error)) return -1;
-    int32_t *slot_of = malloc((size_t)plan->program.values * sizeof *slot_of);
-    if (!slot_of) return pa_fail(error, "out of memory");
-    int failed = add_steps(plan, slot_of, error);
-    free(slot_of);
-    if (failed || place_buffers(plan, error)) return -1;
+    find_parts(plan);
+    if (add_steps(plan, error) || place_buffers(plan, error)) return -1;
     if (place_rows(plan) || pack_weights(plan)) return pa_fail(error, "out of memory");
     forget_blobs(&plan->program);
     return 0;
@@ -327,9 +437,16 @@ void pa_plan_free(pa_plan *plan) {
         pa_strips_free(&plan->conv[i].strips);
         free(plan->conv[i].bias);
         free(plan->conv[i].lanes);
+        free(plan->conv[i].taps);
+        free(plan->conv[i].tap_offset);
+        free(plan->conv[i].tap_group);
     }
     for (int32_t i = 0; i < plan->linears; i++) pa_linear_free(&plan->linear[i]);
-    void *arrays[] = {plan->layout, plan->layout_of, plan->slot,     plan->buffer,   plan->split,
+    for (int32_t i = 0; i < plan->norms; i++) {
+        free(plan->norm[i].scale);
+        free(plan->norm[i].bias);
+    }
+    void *arrays[] = {plan->part_of, plan->plane, plan->slot_of, plan->norm, plan->layout, plan->layout_of, plan->slot,     plan->buffer,   plan->split,
                       plan->conv,   plan->linear,    plan->step,     plan->row_step, plan->row_place};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
     pa_program_free(&plan->program);
@@ -338,6 +455,10 @@ void pa_plan_free(pa_plan *plan) {
 int64_t pa_plan_weight_bytes(const pa_plan *plan) {
     int64_t bytes = 0;
     for (int32_t i = 0; i < plan->convs; i++) bytes += pa_strips_bytes(&plan->conv[i].strips);
+    for (int32_t i = 0; i < plan->steps; i++)
+        if (plan->step[i].kind == PA_STEP_COMPUTE && pa_is_depthwise(&plan->program, plan->step[i].op))
+            bytes += (int64_t)plan->step[i].op->groups * plan->step[i].op->window.kernel[0] *
+                     plan->step[i].op->window.kernel[1] * (int64_t)sizeof(float);
     for (int32_t i = 0; i < plan->linears; i++) bytes += pa_linear_bytes(&plan->linear[i]);
     return bytes;
 }

@@ -46,6 +46,7 @@ typedef struct {
     int32_t born, dies;       /* first and last step that uses it */
     int32_t buffer;           /* -1: it lies in the caller's memory */
     int32_t port, is_output;  /* there: which input or output; else port is -1 */
+    int32_t shared;           /* several values lie in it, one behind the other */
 } pa_slot;
 
 typedef struct { /* slots of one geometry share a buffer in turn: its zeros stay zeros */
@@ -58,7 +59,15 @@ typedef struct {
     pa_strips strips;
     float *bias;
     int8_t *lanes;
+    float *taps; /* depthwise: dense weights, and where each tap reads; else null */
+    int32_t *tap_offset;
+    uint8_t *tap_group;
+    int32_t tap_groups;
 } pa_conv;
+
+typedef struct {
+    float *scale, *bias;
+} pa_norm;
 
 typedef struct {
     pa_step_kind kind;
@@ -70,14 +79,18 @@ typedef struct {
 
 typedef struct {
     pa_program program; /* its blobs are gone: weights and biases are packed here */
-    int32_t layouts, slots, buffers, splits, convs, linears, steps, row_steps;
+    int32_t layouts, slots, buffers, splits, convs, linears, norms, steps, row_steps;
     pa_layout *layout;
     int32_t *layout_of; /* per value; -1 for rows */
+    int32_t *part_of;   /* per value: the concat it lies in, from plane `plane` on; else itself */
+    int32_t *plane;
+    int32_t *slot_of; /* per value that is planes */
     pa_slot *slot;
     pa_buffer *buffer;
     pa_split *split;
     pa_conv *conv;
     pa_linear *linear;
+    pa_norm *norm;
     pa_step *step;     /* on planes, for each sample */
     pa_step *row_step; /* on rows, once */
     int64_t workspace; /* floats of the planes' buffers */
@@ -90,6 +103,12 @@ int pa_plan_make(pa_plan *plan, pa_error error);
 void pa_plan_free(pa_plan *plan);
 int64_t pa_plan_weight_bytes(const pa_plan *plan);
 int64_t pa_plan_work(const pa_plan *plan); /* multiply-adds per sample of all products */
+
+/* Whether operand `index` of a concat of planes lies where the result has it. */
+int pa_plan_in_place(const pa_plan *plan, const pa_instruction *op, int32_t index);
+
+/* A convolution in which each output plane has one input plane of its own. */
+int pa_is_depthwise(const pa_program *program, const pa_instruction *op);
 
 /* layout.c: where kernels look, and the layouts and splits that follow from it. */
 

@@ -166,6 +166,12 @@ void pa_planes_activate(const pa_planes *from, pa_activation activation, const p
     }
 }
 
+void pa_planes_copy(const pa_planes *from, float *to) {
+    for (int32_t c = 0; c < from->channels; c++)
+        memcpy(to + c * from->stride, from->data + c * from->stride,
+               (size_t)from->vectors * sizeof(pa_vec));
+}
+
 void pa_planes_subsample(const pa_planes *from, const int32_t stride[2], int32_t before,
                          const pa_planes *to) {
     for (int32_t c = 0; c < to->channels; c++) {

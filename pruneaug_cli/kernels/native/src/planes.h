@@ -25,6 +25,8 @@ void pa_planes_activate(const pa_planes *from, pa_activation activation, const p
 void pa_planes_max_pool(const pa_planes *from, const pa_window *window, const pa_planes *to);
 void pa_planes_average_pool(const pa_planes *from, const pa_window *window, int include_pad,
                             const pa_planes *to);
+/* Planes of one layout as they are, pads included. */
+void pa_planes_copy(const pa_planes *from, float *to);
 void pa_planes_mean(const pa_planes *from, float *features);
 void pa_planes_subsample(const pa_planes *from, const int32_t stride[2], int32_t before,
                          const pa_planes *to);

@@ -11,7 +11,7 @@
 
 #include "region.h"
 
-enum { VERSION = 2, HEADER = 5, INPUT = 4, WEIGHT = 7, INSTRUCTION = 20, PARAMETERS = 8 };
+enum { VERSION = 2, HEADER = 6, INPUT = 4, WEIGHT = 7, INSTRUCTION = 20, PARAMETERS = 8 };
 
 /* Products of two sizes stay below 2^48 and of a size and a count below 2^62: no int64 overflows.
  * Far above real networks, far below what would make an index wrap. */
@@ -42,8 +42,8 @@ int pa_fail(pa_error error, const char *format, ...) {
 static const char *opcode_name(int64_t opcode) {
     static const char *const names[] = {"?",           "Conv",    "Linear",      "Add",
                                         "Activate",    "MaxPool", "AveragePool", "GlobalAveragePool",
-                                        "Flatten",     "Subsample"};
-    return names[opcode >= 1 && opcode <= 9 ? opcode : 0];
+                                        "Flatten",     "Subsample", "Concat",      "LayerNorm"};
+    return names[opcode >= PA_CONV && opcode <= PA_LAYER_NORM ? opcode : 0];
 }
 
 /* The next `count` integers, or null when the program ends before. */
@@ -69,19 +69,21 @@ static int read_header(reader *from) {
                        "program version %lld is not the supported %d: export the model again",
                        (long long)header[0], VERSION);
     for (int i = 1; i < HEADER; i++)
-        if (!within(header[i], i == 3 ? 0 : 1, MOST_RECORDS))
+        if (!within(header[i], i == 3 || i == 5 ? 0 : 1, MOST_RECORDS))
             return pa_fail(from->error, "header: count %lld at position %d is out of range",
                            (long long)header[i], i);
     program->inputs = (int32_t)header[1];
     program->outputs = (int32_t)header[2];
     program->weights = (int32_t)header[3];
     program->instructions = (int32_t)header[4];
+    program->operands = (int32_t)header[5];
     program->values = program->inputs + program->instructions;
     program->shapes = calloc((size_t)program->values, sizeof *program->shapes);
     program->output = calloc((size_t)program->outputs, sizeof *program->output);
+    program->operand = calloc((size_t)program->operands + 1, sizeof *program->operand);
     program->weight = calloc((size_t)program->weights + 1, sizeof *program->weight);
     program->instruction = calloc((size_t)program->instructions, sizeof *program->instruction);
-    if (!program->shapes || !program->output || !program->weight || !program->instruction)
+    if (!program->shapes || !program->output || !program->operand || !program->weight || !program->instruction)
         return pa_fail(from->error, "out of memory");
     return 0;
 }
@@ -108,8 +110,6 @@ static int read_input(reader *from, int32_t index) {
         return pa_fail(from->error, "input %d: bad shape %lld: %lld x %lld x %lld", index,
                        (long long)record[0], (long long)record[1], (long long)record[2],
                        (long long)record[3]);
-    if (shape->kind != from->program->shapes[0].kind)
-        return pa_fail(from->error, "input %d: inputs are all planes or all rows", index);
     return 0;
 }
 
@@ -257,9 +257,16 @@ static int read_product(reading *at, int64_t cols) {
 static int read_conv(reading *at) {
     pa_window *window = &at->op->window;
     if (read_window(at->op, at->record + PARAMETERS, 1)) return refuse(at, "bad window sizes");
-    if (read_product(at, (int64_t)at->source->channels * window->kernel[0] * window->kernel[1]))
-        return -1;
+    int64_t groups = at->record[PARAMETERS + 10], channels = at->source->channels;
+    if (!within(groups, 1, channels) || channels % groups)
+        return refuse(at, "%lld groups do not divide %lld channels", (long long)groups,
+                      (long long)channels);
+    at->op->groups = (int32_t)groups;
+    if (read_product(at, channels / groups * window->kernel[0] * window->kernel[1])) return -1;
     int64_t rows = at->from->program->weight[at->op->weight].rows;
+    if (rows % groups)
+        return refuse(at, "%lld groups do not divide %lld outputs", (long long)groups,
+                      (long long)rows);
     if (window_result(window, at->source, rows, at->result))
         return refuse(at, "no output positions, or too many");
     return 0;
@@ -299,6 +306,56 @@ static int read_subsample(reading *at) {
     return 0;
 }
 
+/* A float given by its bits. */
+static int read_number(int64_t bits, float *number) {
+    if (!within(bits, 0, UINT32_MAX)) return -1;
+    uint32_t word = (uint32_t)bits;
+    memcpy(number, &word, sizeof word);
+    return *number == *number ? 0 : -1;
+}
+
+/* The values a concat joins; its result is as the first of them, with all their channels. */
+static int read_concat(reading *at) {
+    const pa_program *program = at->from->program;
+    int64_t start = at->record[PARAMETERS], count = at->record[PARAMETERS + 1], channels = 0;
+    if (!within(count, 2, program->operands) || !within(start, 0, program->operands - count))
+        return refuse(at, "operands %lld to %lld of %d", (long long)start,
+                      (long long)(start + (uint64_t)count), program->operands);
+    at->op->operand = program->operand + start;
+    at->op->operands = (int32_t)count;
+    if (at->op->operand[0] != at->op->source)
+        return refuse(at, "value %d is not the first of its operands", at->op->source);
+    for (int64_t i = 0; i < count; i++) {
+        int32_t value = at->op->operand[i];
+        if (value >= at->op->result) return refuse(at, "value %d does not exist yet", value);
+        const pa_shape *shape = &program->shapes[value];
+        if (shape->kind != at->source->kind || shape->height != at->source->height ||
+            shape->width != at->source->width)
+            return refuse(at, "value %d does not have the height and width of the first", value);
+        channels += shape->channels;
+    }
+    if (make_shape(at->result, at->source->kind, channels, at->source->height, at->source->width))
+        return refuse(at, "too many channels");
+    return 0;
+}
+
+static int read_layer_norm(reading *at) {
+    int64_t features = at->record[PARAMETERS + 2];
+    if (features != at->source->channels)
+        return refuse(at, "a scale of %lld numbers does not fit %d features", (long long)features,
+                      at->source->channels);
+    at->op->scale = floats(at->from, at->record[PARAMETERS], features);
+    if (at->record[3] != -1) at->op->bias = floats(at->from, at->record[3], features);
+    if (!at->op->scale || (at->record[3] != -1 && !at->op->bias))
+        return refuse(at, "scale or bias lies outside the blob of %zu floats",
+                      at->from->values_size);
+    if (read_number(at->record[PARAMETERS + 1], &at->op->epsilon) || !(at->op->epsilon >= 0) ||
+        !isfinite(at->op->epsilon))
+        return refuse(at, "bad epsilon %lld", (long long)at->record[PARAMETERS + 1]);
+    *at->result = *at->source;
+    return 0;
+}
+
 static int read_by_opcode(reading *at) {
     const pa_shape *source = at->source;
     switch (at->op->opcode) {
@@ -315,6 +372,8 @@ static int read_by_opcode(reading *at) {
                        ? refuse(at, "too many features")
                        : 0;
         case PA_SUBSAMPLE: return read_subsample(at);
+        case PA_CONCAT: return read_concat(at);
+        case PA_LAYER_NORM: return read_layer_norm(at);
     }
     return -1;
 }
@@ -324,19 +383,13 @@ static int check_source(const reading *at, int64_t source) {
         return refuse(at, "value %lld does not exist yet", (long long)source);
     int32_t kind = at->from->program->shapes[source].kind;
     pa_opcode opcode = at->op->opcode;
-    if (opcode == PA_LINEAR && kind != PA_ROWS)
+    int any = opcode == PA_ADD || opcode == PA_ACTIVATE || opcode == PA_CONCAT;
+    int rows = opcode == PA_LINEAR || opcode == PA_LAYER_NORM;
+    if (rows && kind != PA_ROWS)
         return refuse(at, "needs rows, value %lld is planes", (long long)source);
-    if (opcode != PA_LINEAR && opcode != PA_ADD && opcode != PA_ACTIVATE && kind != PA_PLANES)
+    if (!rows && !any && kind != PA_PLANES)
         return refuse(at, "needs planes, value %lld is rows", (long long)source);
     return 0;
-}
-
-/* A float of an activation, as its bits. */
-static int read_number(int64_t bits, float *number) {
-    if (!within(bits, 0, UINT32_MAX)) return -1;
-    uint32_t word = (uint32_t)bits;
-    memcpy(number, &word, sizeof word);
-    return *number == *number ? 0 : -1;
 }
 
 static int read_activation(reading *at) {
@@ -376,7 +429,7 @@ static int read_instruction(reader *from, int32_t index) {
     if (!record) return cut_short(from);
     pa_instruction *op = &program->instruction[index];
     reading at = {from, op, record, NULL, NULL, index};
-    if (!within(record[0], PA_CONV, PA_SUBSAMPLE))
+    if (!within(record[0], PA_CONV, PA_LAYER_NORM))
         return refuse(&at, "unknown opcode %lld", (long long)record[0]);
     op->opcode = (pa_opcode)record[0];
     if (read_activation(&at)) return -1;
@@ -388,6 +441,20 @@ static int read_instruction(reader *from, int32_t index) {
     at.result = &program->shapes[op->result];
     if (read_by_opcode(&at)) return -1;
     return check_residual(&at, record[4]);
+}
+
+/* Each is checked again where it is used: it must exist by then. */
+static int read_operands(reader *from) {
+    pa_program *program = from->program;
+    const int64_t *record = take(from, (size_t)program->operands);
+    if (!record) return cut_short(from);
+    for (int32_t i = 0; i < program->operands; i++) {
+        if (!within(record[i], 0, program->values - 1))
+            return pa_fail(from->error, "operand %d: value %lld does not exist", i,
+                           (long long)record[i]);
+        program->operand[i] = (int32_t)record[i];
+    }
+    return 0;
 }
 
 static int read_outputs(reader *from) {
@@ -410,7 +477,7 @@ int pa_program_read(pa_program *program, const int64_t *integers, size_t size, c
     if (read_header(&from)) return -1;
     for (int32_t i = 0; i < program->inputs; i++)
         if (read_input(&from, i)) return -1;
-    if (read_outputs(&from)) return -1;
+    if (read_outputs(&from) || read_operands(&from)) return -1;
     for (int32_t i = 0; i < program->weights; i++)
         if (read_weight(&from, i)) return -1;
     for (int32_t i = 0; i < program->instructions; i++)
@@ -423,6 +490,7 @@ int pa_program_read(pa_program *program, const int64_t *integers, size_t size, c
 void pa_program_free(pa_program *program) {
     free(program->shapes);
     free(program->output);
+    free(program->operand);
     free(program->weight);
     free(program->instruction);
     *program = (pa_program){0};

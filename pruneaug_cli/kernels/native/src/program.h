@@ -26,6 +26,8 @@ typedef enum {
     PA_GLOBAL_AVERAGE_POOL = 7,
     PA_FLATTEN = 8,
     PA_SUBSAMPLE = 9,
+    PA_CONCAT = 10,
+    PA_LAYER_NORM = 11,
 } pa_opcode;
 
 typedef struct { /* rows have height = width = 1 and their features as channels */
@@ -52,14 +54,20 @@ typedef struct {
     pa_activation activation;
     pa_window window;
     int count_include_pad;
-    int32_t before; /* zero channels in front (subsample) */
+    int32_t before;      /* zero channels in front (subsample) */
+    int32_t groups;      /* conv */
+    int32_t operands;    /* concat: how many values ... */
+    int32_t *operand;    /* ... and which; part of pa_program.operand */
+    const float *scale;  /* layer norm: into the caller's blob, one per feature */
+    float epsilon;
     int32_t result; /* the value it makes */
 } pa_instruction;
 
 typedef struct {
-    int32_t inputs, outputs, weights, instructions, values;
+    int32_t inputs, outputs, weights, instructions, operands, values;
     pa_shape *shapes; /* per value */
     int32_t *output;  /* value numbers */
+    int32_t *operand; /* value numbers, those of one concat behind those of another */
     pa_weight *weight;
     pa_instruction *instruction;
 } pa_program;

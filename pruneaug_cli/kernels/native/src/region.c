@@ -88,28 +88,7 @@ static void return_workspace(pa_region *region, pa_workspace *space) {
     unlock(region);
 }
 
-/* -- steps on rows -------------------------------------------------------------------------- */
-
-static void run_elementwise(const float *left, const float *right, pa_activation activation,
-                            float *to, int64_t count) {
-    for (int64_t i = 0; i < count; i++) to[i] = right ? left[i] + right[i] : left[i];
-    pa_activate_span(to, count, NULL, activation);
-}
-
-static int run_row_step(const pa_run *call, const pa_step *step) {
-    const pa_plan *plan = call->plan;
-    const pa_instruction *op = step->op;
-    float **row = call->space->row;
-    const float *residual = op->residual >= 0 ? row[op->residual] : NULL;
-    if (op->opcode == PA_LINEAR) {
-        pa_rows rows = {row[op->source], residual, row[op->result], call->samples,
-                        op->activation};
-        return pa_linear_run(&plan->linear[step->item], &rows, call->crew);
-    }
-    run_elementwise(row[op->source], residual, op->activation, row[op->result],
-                    call->samples * pa_value_size(&plan->program, op->result));
-    return 0;
-}
+/* -- rows ----------------------------------------------------------------------------------- */
 
 /* Points every value that is rows to its memory: the caller's, or a place in the arena. */
 static int place_rows(const pa_run *call) {
@@ -167,7 +146,7 @@ static void run_steps(void *context, pa_crew *crew) {
             if (taken) lap(&taken[i], &since);
         }
     for (int32_t i = 0; i < plan->row_steps && !call->failed; i++) {
-        call->failed = run_row_step(call, &plan->row_step[i]);
+        call->failed = pa_run_row_step(call, &plan->row_step[i]);
         if (taken) lap(&taken[plan->steps + i], &since);
     }
 }

@@ -1,6 +1,7 @@
 /* Runs one step on planes, its work shared by the crew. */
 #include "step.h"
 
+#include "depthwise.h"
 #include "parallel.h"
 #include "planes.h"
 #include "product.h"
@@ -27,11 +28,28 @@ static float *slot_data(const pa_run *call, int32_t slot) {
            call->sample * pa_value_size(&plan->program, plan->program.output[where->port]);
 }
 
+/* A value may be a part of what lies in the slot. */
+static float *value_data(const pa_run *call, int32_t value, int32_t slot) {
+    const pa_plan *plan = call->plan;
+    return slot_data(call, slot) +
+           plan->plane[value] * plan->layout[plan->layout_of[value]].stride;
+}
+
+/* Where a conv's taps start: at its source, or at the split of it. */
+static const float *conv_data(const pa_run *call, const pa_step *step) {
+    if (pa_split_of(call->plan, step->op) >= 0) return slot_data(call, step->source);
+    return value_data(call, step->op->source, step->source);
+}
+
+static const float *residual_data(const pa_run *call, const pa_step *step) {
+    return step->residual < 0 ? NULL : value_data(call, step->op->residual, step->residual);
+}
+
 static pa_planes view(const pa_run *call, int32_t value, int32_t slot) {
     const pa_plan *plan = call->plan;
     const pa_shape *shape = &plan->program.shapes[value];
     const pa_layout *layout = &plan->layout[plan->layout_of[value]];
-    return (pa_planes){slot_data(call, slot), shape->channels, shape->height, shape->width,
+    return (pa_planes){value_data(call, value, slot), shape->channels, shape->height, shape->width,
                        layout->pitch,         layout->stride,  layout->vectors, layout->keep};
 }
 
@@ -68,9 +86,9 @@ static void run_conv(const pa_run *call, const pa_step *step) {
     pa_product product = {
         .strips = &conv->strips,
         .bias = conv->bias,
-        .x = slot_data(call, step->source),
-        .y = slot_data(call, step->result),
-        .residual = step->residual >= 0 ? slot_data(call, step->residual) : NULL,
+        .x = conv_data(call, step),
+        .y = value_data(call, step->op->result, step->result),
+        .residual = residual_data(call, step),
         .keep = layout->keep,
         .lanes = conv->lanes,
         .y_stride = layout->stride,
@@ -80,6 +98,44 @@ static void run_conv(const pa_run *call, const pa_step *step) {
         .planes = plan->slot[step->source].planes,
     };
     share_product(call->crew, &product, plan->program.shapes[step->op->result].channels);
+}
+
+static void run_depthwise(const pa_run *call, const pa_step *step) {
+    const pa_plan *plan = call->plan;
+    const pa_layout *layout = &plan->layout[plan->layout_of[step->op->result]];
+    const pa_conv *conv = &plan->conv[step->item];
+    const pa_instruction *op = step->op;
+    pa_depthwise depthwise = {
+        .weight = conv->taps,
+        .bias = conv->bias,
+        .x = conv_data(call, step),
+        .y = value_data(call, op->result, step->result),
+        .residual = residual_data(call, step),
+        .offset = conv->tap_offset,
+        .group = conv->tap_group,
+        .lanes = conv->lanes,
+        .keep = layout->keep,
+        .x_stride = plan->slot[step->source].stride,
+        .y_stride = layout->stride,
+        .taps = op->window.kernel[0] * op->window.kernel[1],
+        .groups = conv->tap_groups,
+        .vectors = layout->vectors,
+        .activation = op->activation,
+    };
+    int64_t cost = (int64_t)depthwise.taps * layout->vectors * PA_LANES;
+    pa_run_range(call->crew, op->groups, 1, cost, pa_depthwise_run, &depthwise);
+}
+
+static void run_concat(const pa_run *call, const pa_step *step) {
+    const pa_plan *plan = call->plan;
+    const pa_instruction *op = step->op;
+    pa_planes to = view(call, op->result, step->result);
+    float *place = to.data;
+    for (int32_t i = 0; i < op->operands; i++) {
+        pa_planes from = view(call, op->operand[i], plan->slot_of[op->operand[i]]);
+        if (!pa_plan_in_place(plan, op, i)) pa_planes_copy(&from, place);
+        place += from.channels * to.stride;
+    }
 }
 
 /* Everything else goes plane by plane: a step, and the planes it reads and makes. */
@@ -165,7 +221,14 @@ static void run_to_rows(const pa_run *call, const pa_step *step) {
 static void run_compute(const pa_run *call, const pa_step *step) {
     const pa_instruction *op = step->op;
     if (op->opcode == PA_CONV) {
-        run_conv(call, step);
+        if (call->plan->conv[step->item].taps)
+            run_depthwise(call, step);
+        else
+            run_conv(call, step);
+        return;
+    }
+    if (op->opcode == PA_CONCAT) {
+        run_concat(call, step);
         return;
     }
     if (step->result < 0) {

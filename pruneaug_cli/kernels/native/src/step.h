@@ -1,4 +1,4 @@
-/* One run of a region, and its steps on planes. */
+/* One run of a region, and its steps. */
 #ifndef PRUNEAUG_STEP_H
 #define PRUNEAUG_STEP_H
 
@@ -30,5 +30,8 @@ typedef struct { /* one call of pa_region_run */
 int64_t pa_value_size(const pa_program *program, int32_t value);
 
 void pa_run_step(const pa_run *call, const pa_step *step);
+
+/* 0, or -1 when memory runs out. */
+int pa_run_row_step(const pa_run *call, const pa_step *step);
 
 #endif
