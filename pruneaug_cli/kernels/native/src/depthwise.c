@@ -19,9 +19,9 @@ PA_INLINE void tile(const pa_depthwise *d, int32_t channel, int64_t at, const in
         const float *from = x + d->offset[t];
         const pa_vec w = pa_splat(weight[t]);
         if (masked && d->group[t]) {
-            pa_bits flags = pa_load_flags(d->lanes + d->group[t] * PA_LANES);
+            pa_lanes lanes = pa_load_lanes(d->lanes + d->group[t] * PA_LANES);
 #pragma GCC unroll 8
-            for (int v = 0; v < V; v++) acc[v] += pa_keep(pa_load(from + v * PA_LANES), flags) * w;
+            for (int v = 0; v < V; v++) acc[v] += pa_load_some(from + v * PA_LANES, lanes) * w;
         } else {
 #pragma GCC unroll 8
             for (int v = 0; v < V; v++) acc[v] += pa_load(from + v * PA_LANES) * w;
@@ -31,7 +31,7 @@ PA_INLINE void tile(const pa_depthwise *d, int32_t channel, int64_t at, const in
     for (int v = 0; v < V; v++) {
         if (d->residual) acc[v] += pa_load(d->residual + place + v * PA_LANES);
         if (d->activation.kind == PA_ACT_RELU) acc[v] = pa_relu(acc[v]);
-        if (d->keep) acc[v] = pa_keep(acc[v], pa_load_flags(d->keep + at + v * PA_LANES));
+        if (d->keep) acc[v] = pa_keep(acc[v], pa_load_lanes(d->keep + at + v * PA_LANES));
         pa_store(d->y + place + v * PA_LANES, acc[v]);
     }
     if (d->activation.kind > PA_ACT_RELU)

@@ -15,7 +15,7 @@ void pa_rows_add(const float *left, const float *right, pa_activation activation
 /* The sum of (x - mean)^power, power 1 or 2. Four vectors of partial sums: one addition does not
  * wait for the next, and rounding errors stay those of sums 64 times shorter. */
 PA_INLINE float sum(const float *x, int64_t count, float mean, const int square) {
-    pa_vec part[4] = {{0}}, all;
+    pa_vec part[4] = {{0}};
     pa_vec middle = pa_splat(mean);
     int64_t i = 0;
     for (; i + 4 * PA_LANES <= count; i += 4 * PA_LANES)
@@ -26,9 +26,7 @@ PA_INLINE float sum(const float *x, int64_t count, float mean, const int square)
         }
     float total = 0.0f;
     for (; i < count; i++) total += square ? (x[i] - mean) * (x[i] - mean) : x[i] - mean;
-    all = (part[0] + part[1]) + (part[2] + part[3]);
-    for (int lane = 0; lane < PA_LANES; lane++) total += all[lane];
-    return total;
+    return total + pa_total((part[0] + part[1]) + (part[2] + part[3]));
 }
 
 static void normalise(const pa_normalisation *n, const float *from, float *to) {
