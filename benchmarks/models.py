@@ -31,6 +31,7 @@ from options import (
     write_rows,
 )
 from peers import Setup, no_peers, peer_columns, read_peers
+from prediction import Predictors
 from random_models import Case, ModelFiles, write_files, write_peer_file
 from whole import Row, check_answers, describe_regions, find_exported, time_files
 
@@ -51,6 +52,9 @@ def main() -> None:
         if options.prepare and options.files is None:
             raise UsageError("--prepare: writes files and stops, so it needs --files DIR")
         options.peers = read_peers(options.peers)
+        options.predictors = (
+            Predictors(options.threads, options.predict) if options.predict else None
+        )
         torch.set_num_threads(1)
         with tempfile.TemporaryDirectory(prefix="pruneaug-") as temporary:
             options.folder = options.files or Path(temporary)
@@ -97,6 +101,10 @@ def _rows(
         else:
             check_answers(files, case.network.input_shape, library)
             row |= _measured(options, files, case.network.input_shape, library)
+            if options.predictors is not None and case.sparsity > 0.0:
+                row |= options.predictors.columns(
+                    case, float(row["dense_s"]), float(row["sparse_s"])
+                )
             yield row | peer_columns(case, files, float(row["dense_s"]), _setup(options))
     for files in [] if options.prepare else exported:
         row = _measured(options, files, None, library)
@@ -139,6 +147,10 @@ def _parser() -> argparse.ArgumentParser:
         "--dense-regions", action="store_true", help="also the dense network in our regions"
     )
     parser.add_argument("--stock", action="store_true", help="also our file without our library")
+    parser.add_argument(
+        "--predict", type=float, metavar="SECONDS",
+        help="also profile the layers for so long, and predict the latency",
+    )  # fmt: skip
     parser.add_argument("--peers", help="also other engines: deepsparse,openvino")
     parser.add_argument("--files", type=Path, help="keep the models here; take those there")
     parser.add_argument("--prepare", action="store_true", help="only write the models")

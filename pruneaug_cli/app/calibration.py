@@ -1,15 +1,14 @@
-"""What a whole network costs besides its layers, and what its dense peer takes: measured once.
+"""What layers cost in their places in a network, and what it costs besides: measured once.
 
-A plan's predicted latency is the sum of its layers, scaled a little for the caches they share, plus
-a rest: entering and leaving regions, pooling, whatever runs outside. Both are measured, not
-modelled: the network is exported with a few random plans and timed whole, and a line is fitted
-(``NetworkMeasurement``). The dense ONNX file is timed beside it: it is what speed-ups refer to.
+The network is exported with a few random plans and timed whole, and the engine tells what each
+layer took in its place (``profiling/in_place.py``); ``platforms/network.py`` says what is made of
+it. The dense ONNX file is timed beside it: it is what speed-ups refer to.
 """
 
 import copy
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from pruneaug_cli.core import (
     DENSE,
     BlockGrid,
     BlockMask,
+    BlockShape,
     Geometry,
     LayerChoice,
     Plan,
@@ -34,19 +34,26 @@ from pruneaug_cli.platforms import (
     NetworkSample,
     Profile,
 )
-from pruneaug_cli.profiling import SessionTimer
+from pruneaug_cli.profiling import SessionTimer, layer_shares
 from pruneaug_cli.progress import Progress, Step
 
-SPARSITIES = (0.7, 0.8, 0.9, 0.95)
-"""Uniform plans measured: the range in which searched plans lie, as profiles measure it."""
+SPARSITIES = (0.0, 0.5, 0.7, 0.85, 0.95)
+"""Uniform plans measured: dense, and the range in which searched plans lie."""
 
-_REPEATS = 41  # samples per plan
+_TYPICAL = 0.85  # sparsity at which blocks are compared
+_REPEATS = 101  # samples per plan: the machine keeps a speed for some tenths of a second
 # Long enough for the network's weights to come back into the caches that the dense one took.
 _SAMPLE_S = 5e-3
 
 
-def calibrate(prepared: PreparedModel, profile: Profile, progress: Progress) -> NetworkMeasurement:
-    """Measure the rest of a network on this machine.
+def calibrate(
+    prepared: PreparedModel,
+    profile: Profile,
+    progress: Progress,
+    *,
+    kept_dense: Collection[str] = (),
+) -> NetworkMeasurement:
+    """Measure a network on this machine.
 
     The machine may run slower now than when the layers were profiled: times are given for the
     speed that the profile's yardstick showed then (``runtime/pace.py``).
@@ -55,28 +62,53 @@ def calibrate(prepared: PreparedModel, profile: Profile, progress: Progress) -> 
         prepared: the network; its weights do not matter, and stay as they are.
         profile: prices of its layers; says back end and threads.
         progress: told after each plan.
+        kept_dense: names of layers that no plan prunes.
     """
     table = LatencyTable(profile)
     library = BACKENDS.create(profile.platform.backend).operator_library()
-    plans = [_uniform_plan(prepared, table, sparsity) for sparsity in SPARSITIES]
+    samples, dense_s = [], []
     with tempfile.TemporaryDirectory(prefix="pruneaug-") as folder:
         bench = _Bench(prepared, Path(folder), library, _timer(profile, library))
-        timed = []
-        for index, plan in enumerate(plans):
-            timed.append(bench.time(plan, seed=index))
-            progress(Step("calibrate network", index + 1, len(plans)))
-    samples = [
-        NetworkSample(sparse_s, layers_s(prepared, table, plan))
-        for plan, (sparse_s, _) in zip(plans, timed, strict=True)
-    ]
-    dense_s = float(np.median([dense_s for _, dense_s in timed]))
-    return NetworkMeasurement.fit(prepared.network_digest(), samples, dense_latency_s=dense_s)
+        for index, sparsity in enumerate(SPARSITIES):
+            plan = uniform_plan(prepared, table, sparsity, kept_dense)
+            timed = bench.time(plan, seed=index)
+            samples.append(timed.sample(plan))
+            dense_s.append(timed.dense_s)
+            progress(Step("calibrate network", index + 1, len(SPARSITIES)))
+    return NetworkMeasurement.fit(
+        prepared.network_digest(), samples, dense_latency_s=float(np.median(dense_s))
+    )
 
 
-def layers_s(prepared: PreparedModel, table: LatencyTable, plan: Plan) -> float:
-    """Sum of the predicted latencies of a plan's layers, seconds."""
-    return sum(
-        layer.uses * table.latency_s(layer.geometry, plan[layer.name]).latency_s
+def uniform_plan(
+    prepared: PreparedModel,
+    table: LatencyTable,
+    sparsity: float,
+    kept_dense: Collection[str] = (),
+) -> Plan:
+    """Every layer at one sparsity, in the block that suits it best around there.
+
+    The block of a layer does not depend on the sparsity. Dense where no block serves.
+    """
+    return Plan(
+        tuple(
+            (
+                layer.name,
+                DENSE
+                if layer.name in kept_dense
+                else _in_best_block(table, layer.geometry, sparsity),
+            )
+            for layer in prepared.layers
+        )
+    )
+
+
+def predict_s(
+    prepared: PreparedModel, table: LatencyTable, network: NetworkMeasurement, plan: Plan
+) -> float:
+    """The predicted latency of a plan, seconds."""
+    return network.rest_s + sum(
+        table.in_network(network, layer.name, layer.geometry, plan[layer.name], uses=layer.uses)
         for layer in prepared.layers
     )
 
@@ -101,6 +133,20 @@ def apply_random_masks(
 
 
 @dataclass(frozen=True, slots=True)
+class _Timed:
+    """A plan measured: the whole network, its dense peer, and each layer's share of the whole."""
+
+    sparse_s: float
+    dense_s: float
+    shares: dict[str, float]
+
+    def sample(self, plan: Plan) -> NetworkSample:
+        """The plan as measured; layers that can not be pruned belong to the rest."""
+        layers_s = {name: self.shares[name] * self.sparse_s for name in plan if name in self.shares}
+        return NetworkSample(self.sparse_s, layers_s, {name: plan[name] for name in layers_s})
+
+
+@dataclass(frozen=True, slots=True)
 class _Bench:
     """Exports a network under a plan and times it beside its dense self."""
 
@@ -109,8 +155,7 @@ class _Bench:
     library: Path
     timer: SessionTimer
 
-    def time(self, plan: Plan, *, seed: int) -> tuple[float, float]:
-        """Seconds of the network under the plan, and dense."""
+    def time(self, plan: Plan, *, seed: int) -> _Timed:
         args, kwargs = self.prepared.task.call_inputs
         dense, sparse = self.folder / "dense.onnx", self.folder / "sparse.onnx"
         if not dense.exists():
@@ -123,7 +168,8 @@ class _Bench:
         )  # fmt: skip
         calls = [self.timer.call(sparse, self.library), self.timer.call(dense, None)]
         ours, peer = self.timer.side_by_side(calls, repeats=_REPEATS, sample_s=_SAMPLE_S)
-        return ours.median_s, peer.median_s
+        shares = layer_shares(sparse, calls[0], self.library, clock=self.timer.clock)
+        return _Timed(ours.median_s, peer.median_s, shares)
 
 
 def _timer(profile: Profile, library: Path) -> SessionTimer:
@@ -131,19 +177,15 @@ def _timer(profile: Profile, library: Path) -> SessionTimer:
     return SessionTimer(library, profile.platform.threads, yardstick_s=best_s)
 
 
-def _uniform_plan(prepared: PreparedModel, table: LatencyTable, sparsity: float) -> Plan:
-    """Every layer at one sparsity, in the block that is fastest there; dense where none serves."""
-    return Plan(
-        tuple((layer.name, _fastest(table, layer.geometry, sparsity)) for layer in prepared.layers)
-    )
+def _in_best_block(table: LatencyTable, geometry: Geometry, sparsity: float) -> LayerChoice:
+    def price_s(block: BlockShape) -> float:
+        low, high = table.sparsity_range(geometry, block)
+        return table.latency_s(
+            geometry, LayerChoice(block, min(max(_TYPICAL, low), high))
+        ).latency_s
 
-
-def _fastest(table: LatencyTable, geometry: Geometry, sparsity: float) -> LayerChoice:
-    served: Sequence[LayerChoice] = [
-        LayerChoice(block, sparsity)
-        for block in table.blocks(geometry)
-        if table.sparsity_range(geometry, block)[0]
-        <= sparsity
-        <= table.sparsity_range(geometry, block)[1]
-    ]
-    return min(served, key=lambda c: table.latency_s(geometry, c).latency_s, default=DENSE)
+    block = min(table.blocks(geometry), key=price_s, default=None)
+    if block is None:
+        return DENSE
+    low, high = table.sparsity_range(geometry, block)
+    return LayerChoice(block, sparsity) if low <= sparsity <= high else DENSE

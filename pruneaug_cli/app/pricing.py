@@ -62,8 +62,8 @@ class Pricing:
         return price_options(
             self.layers,
             self.candidates.choices,
-            lambda geometry, choice: (
-                self.network.scale * table.latency_s(geometry, choice).latency_s
+            lambda layer, choice: table.in_network(
+                self.network, layer.name, layer.geometry, choice, uses=layer.uses
             ),
             harm,
         )

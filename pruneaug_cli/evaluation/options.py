@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from pruneaug_cli.core import DENSE, Geometry, LayerChoice, Option
+from pruneaug_cli.core import DENSE, LayerChoice, Option
 from pruneaug_cli.layers import PrunableLayer
 
 
 def price_options(
     layers: Sequence[PrunableLayer],
     choices: Mapping[str, Sequence[LayerChoice]],
-    latency_s: Callable[[Geometry, LayerChoice], float],
+    latency_s: Callable[[PrunableLayer, LayerChoice], float],
     harm: Callable[[str, LayerChoice], float],
 ) -> dict[str, tuple[Option, ...]]:
     """Give every choice of every layer its latency and its harm.
@@ -17,18 +17,17 @@ def price_options(
     Args:
         layers: the layers, in the model's order.
         choices: what may be chosen for each, by name; dense is always among the options, first.
-        latency_s: seconds of one run of a layer under a choice.
+        latency_s: seconds of a layer under a choice in one run of the model, all its uses.
         harm: harm of a choice, by layer name; not asked for dense, whose harm is 0.
 
     Returns:
-        Options by layer name: the latency of one run of the model, so a layer used twice costs
-        twice. Dominated options are still among them.
+        Options by layer name. Dominated options are still among them.
     """
     return {
         layer.name: tuple(
             Option(
                 choice,
-                latency_s(layer.geometry, choice) * layer.uses,
+                latency_s(layer, choice),
                 0.0 if choice.is_dense else harm(layer.name, choice),
             )
             for choice in dict.fromkeys((DENSE, *choices.get(layer.name, ())))

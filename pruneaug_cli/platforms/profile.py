@@ -2,7 +2,7 @@
 
 All times are seconds; sparsity is the fraction of blocks removed. The document::
 
-    schema_version  1
+    schema_version  2
     name            of the profile
     platform        {backend, threads, dtype, batch}: what a plan for this platform runs on
     host            {cpu, isa, os, ...}: the machine, as text; no names, no paths
@@ -15,13 +15,15 @@ All times are seconds; sparsity is the fraction of blocks removed. The document:
                     regions; block null and sparsity 0: dense
     peers           [{geometry, latency_s, spread, samples_s}]: the same layers, dense, in ONNX
                     Runtime alone
-    networks        [{digest, dense_latency_s, scale, rest_s, error, samples: [{measured_s,
-                    layers_s}]}]
+    networks        [{digest, dense_latency_s, rest_s, error, measured_s: [...], layers: {name:
+                    {block, sparsities: [...], seconds: [...]}}}]: whole networks; see
+                    ``platforms/network.py``
 
 Geometries are lines as in ``core/geometry.py``, blocks are ``8x1``. Rows are sorted.
 
 History (``schema_version``):
     1: first version.
+    2: networks hold every layer's time in its place, instead of one scale for all.
 """
 
 from collections.abc import Mapping
@@ -31,12 +33,13 @@ from typing import TYPE_CHECKING
 
 from pruneaug_cli.core import Geometry, LayerChoice
 from pruneaug_cli.files import JsonObject, write_json
-from pruneaug_cli.platforms.measurement import Measurement, NetworkMeasurement, PeerMeasurement
+from pruneaug_cli.platforms.measurement import Measurement, PeerMeasurement
+from pruneaug_cli.platforms.network import NetworkMeasurement
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _DIGITS = 5  # significant digits of a time in a file: far finer than any clock repeats
 
 
@@ -173,13 +176,17 @@ def _write_network(row: NetworkMeasurement) -> JsonObject:
     return {
         "digest": row.digest,
         "dense_latency_s": _rounded(row.dense_latency_s),
-        "scale": _rounded(row.scale),
         "rest_s": _rounded(row.rest_s),
         "error": _rounded(row.error),
-        "samples": [
-            {"measured_s": _rounded(s.measured_s), "layers_s": _rounded(s.layers_s)}
-            for s in row.samples
-        ],
+        "measured_s": [_rounded(seconds) for seconds in row.measured_s],
+        "layers": {
+            name: {
+                "block": None if layer.block is None else str(layer.block),
+                "sparsities": list(layer.sparsities),
+                "seconds": [_rounded(seconds) for seconds in layer.seconds],
+            }
+            for name, layer in sorted(row.layers.items())
+        },
     }
 
 

@@ -8,12 +8,8 @@ from typing import Any, TypeVar
 from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, parse_geometry
 from pruneaug_cli.errors import ProfileError
 from pruneaug_cli.files import read_json
-from pruneaug_cli.platforms.measurement import (
-    Measurement,
-    NetworkMeasurement,
-    NetworkSample,
-    PeerMeasurement,
-)
+from pruneaug_cli.platforms.measurement import Measurement, PeerMeasurement
+from pruneaug_cli.platforms.network import InPlace, NetworkMeasurement
 from pruneaug_cli.platforms.profile import SCHEMA_VERSION, Platform, Profile
 
 T = TypeVar("T")
@@ -163,15 +159,22 @@ def _timing(place: _Place) -> tuple[float, float, tuple[float, ...]]:
 
 
 def _network(place: _Place) -> NetworkMeasurement:
-    samples = tuple(
-        NetworkSample(sample.key("measured_s").number(), sample.key("layers_s").number())
-        for sample in place.key("samples").rows()
-    )
     return NetworkMeasurement(
         place.key("digest").text(),
         place.key("dense_latency_s").number(),
-        place.key("scale").number(),
         place.key("rest_s").number(),
         place.key("error").number(),
-        samples,
+        {name: _in_place(layer) for name, layer in place.key("layers").members().items()},
+        tuple(measured.number() for measured in place.key("measured_s").rows()),
     )
+
+
+def _in_place(place: _Place) -> InPlace:
+    sparsities = tuple(item.number() for item in place.key("sparsities").rows())
+    seconds = tuple(item.number() for item in place.key("seconds").rows())
+    block = place.key("block")
+    shape = None
+    if not block.is_null:
+        text = block.text()
+        shape = block.make(lambda: BlockShape.parse(text))
+    return place.make(lambda: InPlace(shape, sparsities, seconds))

@@ -14,21 +14,18 @@ The first part is the standard error of the median of normal samples
 (:math:`1.2533 / 1.349 = 0.93` inter-quartile ranges over :math:`\sqrt n`); :math:`\rho` is the
 profile's ``repeat_error``, how far a row moved when it was measured again. What the isotonic step
 moved a point by is added to its error.
-
-References:
-    Barlow, Bartholomew, Bremner and Brunk, "Statistical Inference under Order Restrictions", 1972:
-    pooling adjacent violators.
 """
 
 import math
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pruneaug_cli.core import DENSE, BlockShape, Geometry, LayerChoice
 from pruneaug_cli.errors import UnsupportedError
+from pruneaug_cli.platforms.isotonic import isotonic_falling
 from pruneaug_cli.platforms.measurement import Measurement
+from pruneaug_cli.platforms.network import NetworkMeasurement
 from pruneaug_cli.platforms.profile import Profile
 
 _MEDIAN_ERROR = 1.2533 / 1.349  # standard error of a median, in inter-quartile ranges over sqrt(n)
@@ -124,6 +121,32 @@ class LatencyTable:
             )
         return curve.at(choice.sparsity)
 
+    def in_network(
+        self,
+        network: NetworkMeasurement,
+        name: str,
+        geometry: Geometry,
+        choice: LayerChoice,
+        *,
+        uses: int = 1,
+    ) -> float:
+        """Predicted seconds of all uses of a layer in its place in a network (``network.py``).
+
+        Raises:
+            UnsupportedError: the choice was not measured.
+        """
+        price_s = self.latency_s(geometry, choice).latency_s
+        place = network.layers.get(name)
+        if place is None:
+            return uses * price_s
+        sparsity = min(max(choice.sparsity, place.sparsities[0]), place.sparsities[-1])
+        reference = DENSE
+        if place.block is not None and choice.block is not None:
+            low, high = self.sparsity_range(geometry, place.block)
+            sparsity = min(max(sparsity, low), high)
+            reference = LayerChoice(place.block, sparsity)
+        return place.at(sparsity) * price_s / self.latency_s(geometry, reference).latency_s
+
     def peer_latency_s(self, geometry: Geometry) -> float | None:
         """The dense layer in ONNX Runtime alone, when it was measured."""
         return self._peers.get(geometry)
@@ -163,30 +186,6 @@ class LatencyTable:
 
     def _command(self) -> str:
         return f"pruneaug profile --task TASK --platform {self._name}"
-
-
-def isotonic_falling(values: Sequence[float], weights: Sequence[float]) -> list[float]:
-    r"""The non-increasing sequence :math:`y` with the least :math:`\sum_i w_i (y_i - v_i)^2`.
-
-    Example:
-        >>> isotonic_falling([5.0, 2.0, 4.0, 1.0], [1.0, 1.0, 1.0, 1.0])
-        [5.0, 3.0, 3.0, 1.0]
-    """
-    pools: list[tuple[float, float, int]] = []  # mean, weight, how many values
-    for value, weight in zip(values, weights, strict=True):
-        pool = (value, weight, 1)
-        while pools and pools[-1][0] < pool[0]:
-            pool = _pooled(pools.pop(), pool)
-        pools.append(pool)
-    return [mean for mean, _, count in pools for _ in range(count)]
-
-
-def _pooled(
-    first: tuple[float, float, int], second: tuple[float, float, int]
-) -> tuple[float, float, int]:
-    weight = first[1] + second[1]
-    mean = (first[0] * first[1] + second[0] * second[1]) / weight
-    return (mean, weight, first[2] + second[2])
 
 
 def _curve(rows: list[Measurement], repeat_error: float) -> _Curve:

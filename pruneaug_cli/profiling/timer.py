@@ -83,10 +83,10 @@ class SessionTimer:
     ) -> None:
         self.library, self.threads = library, threads
         self._repeats, self._sample_s, self._seed = repeats, sample_s, seed
-        self._clock = clock or clock_for(threads)
+        self.clock = clock or clock_for(threads)
         matrix = layer_matrix(_YARDSTICK, DENSE, seed=seed)
         work = self.call(layer_model(_YARDSTICK, matrix, copies=1), library)
-        self.pace = Pace(work, self._clock, yardstick_s)
+        self.pace = Pace(work, self.clock, yardstick_s)
 
     @property
     def yardstick_s(self) -> float:
@@ -97,7 +97,7 @@ class SessionTimer:
         self, calls: Sequence[Callable[[], object]], *, repeats: int, sample_s: float
     ) -> list[Samples]:
         """Time calls as on the machine at the yardstick's speed; see :func:`time_in_pace`."""
-        return time_in_pace(calls, self.pace, repeats=repeats, sample_s=sample_s, clock=self._clock)
+        return time_in_pace(calls, self.pace, repeats=repeats, sample_s=sample_s, clock=self.clock)
 
     def ours(self, geometry: Geometry, choice: LayerChoice) -> Samples:
         """The layer inside a region of ours."""

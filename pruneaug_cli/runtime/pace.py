@@ -2,7 +2,7 @@
 
 A virtual machine shares its core and its power budget with strangers: for a tenth of a second at a
 time the same work takes 1.1 or 1.8 times as long. So a fixed piece of work, the yardstick, is timed
-before and after every round of samples. Samples are given for the machine at its best: each round
+before and after every round of samples. Samples are given for the machine at one speed: each round
 is scaled by what the yardstick took around it. Rounds in which the yardstick took more than
 ``SHARED`` times its best do not count, as sharing a core slows different work differently; where
 the machine is hardly ever faster, its fastest rounds are taken.
@@ -15,12 +15,16 @@ from dataclasses import dataclass
 from pruneaug_cli.runtime.clock import Call, Clock, Samples, settle_batch, time_batch
 
 SHARED = 1.25
-_PATIENCE = 2  # rounds taken at the most, in times the rounds wanted
+_PATIENCE = 4  # rounds taken at the most, in times the rounds wanted
 _WARM_UP = 50
 
 
 class Pace:
     """The speed of the machine, told by a yardstick.
+
+    All samples of one ``Pace`` are given for one speed: that at which the yardstick takes
+    ``best_s``. It is known from before, or the best of the first takes; should the machine turn
+    out faster later, samples are scaled up.
 
     Args:
         work: the yardstick: about 0.1 ms, of the kind that is timed.
@@ -30,20 +34,22 @@ class Pace:
 
     def __init__(self, work: Call, clock: Clock, best_s: float = math.inf) -> None:
         self._work, self._clock = work, clock
-        self._best_s = best_s
-        for _ in range(_WARM_UP):
-            self.take()
+        first = [self.take() for _ in range(_WARM_UP)]
+        self._best_s = best_s if math.isfinite(best_s) else min(first)
 
     @property
     def best_s(self) -> float:
-        """The shortest time the yardstick ever took: the speed that samples are given for."""
+        """What the yardstick takes at the speed that samples are given for, seconds."""
         return self._best_s
 
     def take(self) -> float:
-        """Time the yardstick now; seconds."""
-        taken = time_batch(self._work, 1, self._clock)
-        self._best_s = min(self._best_s, taken)
-        return taken
+        """Time the yardstick now; seconds.
+
+        It runs once before: what was timed last has taken the caches, and how much of them depends
+        on its size, not on the speed of the machine.
+        """
+        self._work()
+        return time_batch(self._work, 1, self._clock)
 
 
 @dataclass(frozen=True, slots=True)

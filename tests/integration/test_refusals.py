@@ -102,7 +102,7 @@ def test_a_profile_of_another_version_is_refused(mini_profile, invoke, tmp_path)
     old = tmp_path / "old.json"
     old.write_text(json.dumps({**document, "schema_version": 7}))
     outcome = invoke("search", "--task", MINI, "--platform", old, "--run", tmp_path / "run")
-    refused(outcome, 3, "old.json: profile schema 7 is not the supported 1", "pruneaug profile")
+    refused(outcome, 3, "old.json: profile schema 7 is not the supported 2", "pruneaug profile")
 
 
 def test_an_unknown_recipe_key_names_the_nearest(invoke, tmp_path):

@@ -18,7 +18,7 @@ from pruneaug_cli.platforms import (
     read_profile,
     write_profile,
 )
-from pruneaug_cli.platforms.table import isotonic_falling
+from pruneaug_cli.platforms.isotonic import isotonic_falling
 
 GEOMETRY = parse_geometry("linear 64 64 8")
 BLOCK = BlockShape(8, 1)

@@ -150,14 +150,17 @@ def test_the_evaluator_sees_the_stitched_model_and_repeats(model, database, batc
     assert evaluator(Plan.dense(["0", "5"])) == metric(model)
 
 
-def test_a_layer_used_twice_costs_twice():
+def test_options_carry_what_their_layer_costs():
     layers = [
         PrunableLayer("fc", LinearGeometry(8, 8), 2),
         PrunableLayer("out", LinearGeometry(8, 4), 1),
     ]
     price = {DENSE: 3.0, HALF: 1.0}
     found = price_options(
-        layers, {"fc": [HALF, DENSE]}, lambda geometry, choice: price[choice], lambda *_: 0.25
+        layers,
+        {"fc": [HALF, DENSE]},
+        lambda layer, choice: layer.uses * price[choice],
+        lambda *_: 0.25,
     )
     assert found == {
         "fc": (Option(DENSE, 6.0, 0.0), Option(HALF, 2.0, 0.25)),

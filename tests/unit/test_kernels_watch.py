@@ -70,11 +70,11 @@ def test_each_run_gives_one_row_of_named_steps(library, program):
 def test_regions_are_told_apart_and_what_does_not_fit_is_left_out(library, program):
     x = np.ones((1, 8, 9, 9), np.float32)
     a, b = (library.open_region(encode(program)) for _ in range(2))
-    room = 4 * (2 + len(NAMES)) - 1
+    room = 4 * (3 + len(NAMES)) - 1
     with a, b, library.watch(room) as watch:
-        for region in (a, b, a, b):
+        for region in (b, a, b, a):
             region.run([x])
-        assert [len(times.seconds) for times in watch.times()] == [2, 1]
+        assert [len(times.seconds) for times in watch.times()] == [1, 2], "in order of creation"
         watch.clear()
         assert watch.times() == []
 

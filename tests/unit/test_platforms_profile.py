@@ -24,6 +24,12 @@ LINEAR = parse_geometry("linear 10 256 1")
 HALF = LayerChoice(BlockShape(8, 1), 0.5)
 
 
+def sample(measured_s, layer_s, sparsity):
+    """A plan of a network with one layer."""
+    choice = LayerChoice(BlockShape(8, 1), sparsity) if sparsity else DENSE
+    return NetworkSample(measured_s, {"a": layer_s}, {"a": choice})
+
+
 def make_profile(**changes):
     rows = (
         Measurement(LINEAR, DENSE, 2e-6, 0.02, (1.9e-6, 2e-6, 2.1e-6)),
@@ -41,7 +47,7 @@ def make_profile(**changes):
         "measurements": rows,
         "peers": (PeerMeasurement(CONV, 3e-4, 0.01, (3e-4,)),),
         "networks": (
-            NetworkMeasurement.fit("d1", [NetworkSample(3e-3, 1e-3)], dense_latency_s=9e-3),
+            NetworkMeasurement.fit("d1", [sample(3e-3, 1e-3, 0.5)], dense_latency_s=9e-3),
         ),
     }
     return Profile(**{**fields, **changes})
@@ -75,27 +81,41 @@ def test_the_table_for_pandas_has_the_peer_beside_each_row():
     assert "conv 64 64 3 3 32 32 1 1,8x1,0.5,0.0002" in frame.to_csv()
 
 
-def test_a_network_on_a_line_is_predicted_exactly():
-    samples = [NetworkSample(0.9 * t + 0.5, t) for t in (1.0, 2.0, 4.0)]
-    fitted = NetworkMeasurement.fit("d", samples, dense_latency_s=9.0)
-    assert (fitted.scale, fitted.rest_s) == pytest.approx((0.9, 0.5))
-    assert fitted.error == pytest.approx(0.0, abs=1e-9)
-    assert fitted.latency_s(8.0) == pytest.approx(7.7)
+def test_the_rest_of_a_network_is_what_its_layers_leave():
+    plans = [sample(6.0, 5.0, 0.0), sample(4.0, 3.0, 0.5), sample(2.0, 1.0, 0.9)]
+    fitted = NetworkMeasurement.fit("d", plans, dense_latency_s=9.0)
+    assert fitted.rest_s == pytest.approx(1.0)
+    assert fitted.layers["a"].seconds == (5.0, 3.0, 1.0)
+    assert fitted.layers["a"].at(0.7) == pytest.approx(2.0)
+    assert fitted.measured_s == (6.0, 4.0, 2.0)
 
 
-def test_the_error_of_a_network_is_its_worst_miss():
-    samples = [NetworkSample(5.0, 2.0), NetworkSample(3.0, 2.0)]
-    fitted = NetworkMeasurement.fit("d", samples, dense_latency_s=9.0)
-    predicted = fitted.latency_s(2.0)
-    assert fitted.scale == 1.0
-    assert fitted.error == pytest.approx(max(predicted / 3.0 - 1.0, 1.0 - predicted / 5.0))
+def test_the_error_of_a_network_is_that_of_the_inner_plans_left_out():
+    plans = [sample(6.0, 5.0, 0.0), sample(2.5, 2.0, 0.5), sample(2.0, 1.0, 1 - 1 / 16)]
+    fitted = NetworkMeasurement.fit("d", plans, dense_latency_s=9.0)
+    between = 5.0 + (1.0 - 5.0) * 0.5 / (1 - 1 / 16)
+    assert fitted.error == pytest.approx((between + 1.0) / 2.5 - 1.0)
+    assert NetworkMeasurement.fit("d", plans[:2], dense_latency_s=9.0).error == 0.0
+
+
+def test_a_layer_that_noise_made_slower_when_sparser_is_levelled():
+    plans = [sample(6.0, 4.0, 0.5), sample(6.0, 4.0, 0.9), sample(6.0, 4.4, 0.95)]
+    seconds = NetworkMeasurement.fit("d", plans, dense_latency_s=9.0).layers["a"].seconds
+    assert seconds[0] == seconds[1] == seconds[2]
+    assert 4.0 < seconds[0] < 4.4
+
+
+def test_a_network_needs_plans_and_one_block_per_layer():
     with pytest.raises(ValueError, match="a network needs at least one sample"):
         NetworkMeasurement.fit("d", [], dense_latency_s=9.0)
+    other = NetworkSample(1.0, {"a": 1.0}, {"a": LayerChoice(BlockShape(4, 1), 0.7)})
+    with pytest.raises(ValueError, match="a: measured in blocks of 8x1 and 4x1"):
+        NetworkMeasurement.fit("d", [sample(1.0, 1.0, 0.5), other], dense_latency_s=9.0)
 
 
 def test_a_network_measured_again_replaces_the_old_one():
-    again = NetworkMeasurement.fit("d1", [NetworkSample(5e-3, 1e-3)], dense_latency_s=9e-3)
-    other = NetworkMeasurement.fit("d2", [NetworkSample(1.0, 0.5)], dense_latency_s=2.0)
+    again = NetworkMeasurement.fit("d1", [sample(5e-3, 1e-3, 0.5)], dense_latency_s=9e-3)
+    other = NetworkMeasurement.fit("d2", [sample(1.0, 0.5, 0.5)], dense_latency_s=2.0)
     profile = make_profile().with_network(other).with_network(again)
     assert {entry.digest: entry.rest_s for entry in profile.networks} == {"d1": 4e-3, "d2": 0.5}
 
@@ -151,6 +171,21 @@ def set_path(document, keys, value):
             "box.json: measurements[0].samples_s[1]: expected a finite number, got inf",
         ),
         (("peers", 0), "x", "box.json: peers[0]: expected an object, got 'x'"),
+        (
+            ("networks", 0, "layers", "a", "seconds"),
+            [],
+            "networks[0].layers.a: expected as many seconds as sparsities, got 0 for 1",
+        ),
+        (
+            ("networks", 0, "layers", "a", "seconds", 0),
+            -1.0,
+            "networks[0].layers.a: expected positive seconds, got (-1.0,)",
+        ),
+        (
+            ("networks", 0, "layers", "a"),
+            {"block": None, "sparsities": [0.5, 0.5], "seconds": [1.0, 1.0]},
+            "networks[0].layers.a: expected rising sparsities, got (0.5, 0.5)",
+        ),
         (("networks", 0, "rest_s"), True, "networks[0].rest_s: expected a number, got true or fal"),
     ],
     ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else None,
@@ -173,9 +208,9 @@ def test_a_missing_key_is_named(written):
 
 
 def test_a_profile_of_another_version_is_refused_with_what_to_do(written):
-    document = json.loads(written.read_text()) | {"schema_version": 2}
+    document = json.loads(written.read_text()) | {"schema_version": 1}
     written.write_text(json.dumps(document))
-    with pytest.raises(ProfileError, match="profile schema 2 is not the supported 1") as error:
+    with pytest.raises(ProfileError, match="profile schema 1 is not the supported 2") as error:
         read_profile(written)
     assert error.value.hint == (
         "measure it again with: pruneaug profile --task TASK --platform NAME"

@@ -6,7 +6,15 @@ import pytest
 
 from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, parse_geometry
 from pruneaug_cli.errors import UnsupportedError
-from pruneaug_cli.platforms import LatencyTable, Measurement, PeerMeasurement, Platform, Profile
+from pruneaug_cli.platforms import (
+    InPlace,
+    LatencyTable,
+    Measurement,
+    NetworkMeasurement,
+    PeerMeasurement,
+    Platform,
+    Profile,
+)
 
 CONV = parse_geometry("conv 64 64 3 3 32 32 1 1")
 OTHER = parse_geometry("conv 32 32 3 3 32 32 1 1")
@@ -119,3 +127,43 @@ def test_break_even_is_against_the_faster_dense(peer, expected):
     assert lookup.break_even(CONV, BLOCK) == (
         expected if expected is None else pytest.approx(expected)
     )
+
+
+def in_network(lookup, place, choice, uses=1):
+    network = NetworkMeasurement("d", 9.0, 1.0, 0.0, {"a": place}, (5.0,))
+    return lookup.in_network(network, "a", CONV, choice, uses=uses)
+
+
+def test_in_its_place_a_layer_takes_what_it_took_there():
+    lookup = table({0.5: 6.0, 0.9: 2.0})
+    place = InPlace(BLOCK, (0.0, 0.5, 0.9), (12.0, 9.0, 4.0))
+    for sparsity, seconds in ((0.5, 9.0), (0.7, 6.5), (0.9, 4.0)):
+        choice = LayerChoice(BLOCK, sparsity)
+        assert in_network(lookup, place, choice, uses=3) == pytest.approx(seconds)
+    assert in_network(lookup, place, DENSE) == pytest.approx(12.0)
+
+
+def test_another_block_costs_there_as_much_more_as_it_does_alone():
+    rows = [row(DENSE, 10.0)]
+    for block, factor in ((BLOCK, 1.0), (BlockShape(4, 1), 1.5)):
+        rows += [
+            row(LayerChoice(block, s), factor * latency) for s, latency in ((0.5, 6.0), (0.9, 2.0))
+        ]
+    lookup = LatencyTable(
+        Profile("box", Platform("native"), {}, {}, "2025-01-31", {}, 0.0, tuple(rows))
+    )
+    place = InPlace(BLOCK, (0.5, 0.9), (9.0, 4.0))
+    assert in_network(lookup, place, LayerChoice(BlockShape(4, 1), 0.7)) == pytest.approx(9.75)
+
+
+def test_beyond_the_sparsities_measured_in_place_the_price_alone_says_how_it_goes_on():
+    lookup = table({0.5: 6.0, 0.9: 2.0})
+    place = InPlace(BLOCK, (0.5, 0.7), (9.0, 6.0))
+    expected = 6.0 * 2.0 / 4.0  # at 0.7 alone: 4
+    assert in_network(lookup, place, LayerChoice(BLOCK, 0.9)) == pytest.approx(expected)
+
+
+def test_a_layer_outside_of_the_regions_costs_what_it_does_alone_for_each_use():
+    network = NetworkMeasurement("d", 9.0, 1.0, 0.0, {}, (5.0,))
+    lookup = table({0.5: 6.0, 0.9: 2.0})
+    assert lookup.in_network(network, "b", CONV, DENSE, uses=2) == 20.0

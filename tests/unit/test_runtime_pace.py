@@ -47,3 +47,26 @@ def test_a_speed_known_from_before_is_the_reference() -> None:
         [lambda: machine.work(2e-4)], pace, repeats=5, sample_s=1e-4, clock=machine
     )
     assert samples.median_s == pytest.approx(2e-4)
+
+
+def test_a_machine_that_grows_faster_does_not_change_the_speed_samples_are_given_for() -> None:
+    machine = Machine((0.0, 0.0205), 2.0)  # slow through the first takes
+    pace = Pace(lambda: machine.work(1e-4), machine)
+    (samples,) = time_in_pace(
+        [lambda: machine.work(2e-4)], pace, repeats=21, sample_s=1e-4, clock=machine
+    )
+    assert pace.best_s == pytest.approx(2e-4)
+    assert samples.median_s == pytest.approx(4e-4)
+
+
+def test_the_yardstick_is_timed_with_its_caches_warm() -> None:
+    machine = Machine((0.0, 0.0), 1.0)
+    calls = []
+
+    def work() -> None:  # twice as slow after something else ran
+        machine.work(1e-4 if calls and calls[-1] == "work" else 2e-4)
+        calls.append("work")
+
+    pace = Pace(work, machine)
+    calls.append("model")
+    assert pace.take() == pytest.approx(1e-4)

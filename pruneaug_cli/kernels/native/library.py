@@ -58,7 +58,7 @@ class Library:
         enter or leave while a region runs on another thread.
 
         Args:
-            room: integers to record, two and one per step for every run of a region; runs beyond
+            room: integers to record, three and one per step for every run of a region; runs beyond
                 are not recorded.
         """
         watch = Watch(self._functions, room)
@@ -73,13 +73,11 @@ class StepTimes:
     """What the steps of one region took, run by run.
 
     Attributes:
-        region: tells regions apart while they live.
         steps: what each step is: its kind, and the number of the input (load), the output
             (store) or the instruction (split, compute).
         seconds: (runs, steps), all samples of a run together.
     """
 
-    region: int
     steps: tuple[tuple[StepKind, int], ...]
     seconds: npt.NDArray[np.float64]
 
@@ -101,16 +99,18 @@ class Watch:
         self._functions.pa_watch(self._records.ctypes.data, self._records.size)
 
     def times(self) -> list[StepTimes]:
-        """Step times per region, in the order of their first run; the regions must still live."""
-        runs: dict[int, list[npt.NDArray[np.int64]]] = {}
+        """Step times per region, in the order of their creation; the regions must still live."""
+        runs: dict[tuple[int, int], list[npt.NDArray[np.int64]]] = {}
         start, used = 0, int(self._functions.pa_watched())
         while start < used:
-            region, steps = (int(number) for number in self._records[start : start + 2])
-            runs.setdefault(region, []).append(self._records[start + 2 : start + 2 + steps])
-            start += 2 + steps
+            region, number, steps = (int(item) for item in self._records[start : start + 3])
+            runs.setdefault((number, region), []).append(
+                self._records[start + 3 : start + 3 + steps]
+            )
+            start += 3 + steps
         return [
-            StepTimes(region, self._steps(region), 1e-9 * np.array(seen, np.float64))
-            for region, seen in runs.items()
+            StepTimes(self._steps(region), 1e-9 * np.array(seen, np.float64))
+            for (_, region), seen in sorted(runs.items(), key=lambda item: item[0])
         ]
 
     def _steps(self, region: int) -> tuple[tuple[StepKind, int], ...]:

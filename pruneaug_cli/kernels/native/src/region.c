@@ -17,11 +17,14 @@
 
 struct pa_region {
     pa_plan plan;
+    int64_t number;     /* in the order of creation, in this process */
     int64_t work;       /* multiply-adds per sample, about */
     atomic_int helpers; /* that came to the last run */
     atomic_flag lock;   /* guards idle; held for a few instructions */
     pa_workspace *idle;
 };
+
+static atomic_llong created; /* regions, in this process */
 
 enum {
     LINE_BYTES = 64,
@@ -137,7 +140,7 @@ static void lap(int64_t *taken, int64_t *since) {
 static void run_steps(void *context, pa_crew *crew) {
     pa_run *call = context;
     const pa_plan *plan = call->plan;
-    int64_t *taken = pa_watch_open(call->region, plan->steps + plan->row_steps);
+    int64_t *taken = pa_watch_open(call->region, call->region->number, plan->steps + plan->row_steps);
     int64_t since = taken ? pa_watch_now() : 0;
     call->crew = crew;
     for (; call->sample < call->samples; call->sample++)
@@ -167,6 +170,7 @@ int pa_region_create(const int64_t *program, size_t program_size, const float *v
         pa_region_destroy(region);
         return -1;
     }
+    region->number = atomic_fetch_add(&created, 1);
     region->work = pa_plan_work(&region->plan);
     *out = region;
     return 0;

@@ -60,8 +60,8 @@ PA_EXPORT size_t pa_region_steps(const pa_region *region);
 PA_EXPORT void pa_region_step(const pa_region *region, size_t index, int32_t *kind,
                               int32_t *number);
 
-/* From now on each run of any region appends to `records`: the region's address, how many steps
- * follow, and the nanoseconds each took (all samples together). Runs that do not fit into `size`
+/* From now on each run of any region appends to `records`: the region's address, its number in the
+ * order of creation, how many steps follow, and the nanoseconds each took (all samples together). Runs that do not fit into `size`
  * integers leave nothing. Null records: nobody watches any more; to be called between runs. */
 PA_EXPORT void pa_watch(int64_t *records, size_t size);
 PA_EXPORT size_t pa_watched(void); /* integers written */

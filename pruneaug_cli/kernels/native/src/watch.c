@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { HEADER = 2 }; /* region, steps */
+enum { HEADER = 3 }; /* region, its number, steps */
 
 static _Atomic(int64_t *) records; /* null: nobody watches */
 static _Atomic size_t capacity, used;
@@ -21,7 +21,7 @@ void pa_watch(int64_t *room, size_t size) {
 
 size_t pa_watched(void) { return atomic_load(&used); }
 
-int64_t *pa_watch_open(const pa_region *region, int32_t steps) {
+int64_t *pa_watch_open(const pa_region *region, int64_t number, int32_t steps) {
     int64_t *room = atomic_load_explicit(&records, memory_order_relaxed);
     if (!room) return NULL;
     size_t size = HEADER + (size_t)steps, start = atomic_load(&used);
@@ -29,7 +29,8 @@ int64_t *pa_watch_open(const pa_region *region, int32_t steps) {
         if (size > atomic_load(&capacity) - start) return NULL;
     } while (!atomic_compare_exchange_weak(&used, &start, start + size));
     room[start] = (int64_t)(intptr_t)region;
-    room[start + 1] = steps;
+    room[start + 1] = number;
+    room[start + 2] = steps;
     return memset(room + start + HEADER, 0, (size_t)steps * sizeof *room);
 }
 

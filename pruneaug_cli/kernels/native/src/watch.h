@@ -8,7 +8,7 @@
 #include "region.h"
 
 /* Room for the times of one run's steps, all zero; null when nobody watches, or it is full. */
-int64_t *pa_watch_open(const pa_region *region, int32_t steps);
+int64_t *pa_watch_open(const pa_region *region, int64_t number, int32_t steps);
 
 /* Nanoseconds of a clock that only goes forward. */
 int64_t pa_watch_now(void);
