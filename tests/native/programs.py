@@ -8,12 +8,14 @@ from pruneaug_cli.kernels.program import (
     Activate,
     Add,
     AveragePool,
+    Concat,
     Conv,
     Epilogue,
     Flatten,
     Floats,
     GlobalAveragePool,
     Instruction,
+    LayerNorm,
     Linear,
     MaxPool,
     Planes,
@@ -73,10 +75,19 @@ def network(rng: np.random.Generator, block: str, *, positive: bool = False) -> 
         Linear(14, 7, end(1, 13)),  # 15
         Add(13, 15, next(ends)),  # 16
         Activate(16, next(ends)),  # 17
+        Conv(9, 8, (3, 3), pads=pads, epilogue=Epilogue(None, None, RELU), groups=16),  # 18
+        Conv(18, 9, (1, 1), groups=4),  # 19
+        Concat((9, 18, 19)),  # 20
+        # so much epsilon that a small deviation does not magnify what its mean rounds
+        LayerNorm(17, 1, 1, 4.0),  # 21
+        Concat((13, 21)),  # 22
     )
-    shapes = [(8, 27), (8, 72), (12, 72), (12, 8), (12, 108), (16, 108), (10, 16), (10, 64)]
+    shapes = [
+        (8, 27), (8, 72), (12, 72), (12, 8), (12, 108), (16, 108), (10, 16), (10, 64), (16, 9),
+        (12, 4),
+    ]  # fmt: skip
     return RegionProgram(
-        (Planes(3, 16, 16),), instructions, (10, 17, 15),
+        (Planes(3, 16, 16),), instructions, (10, 17, 15, 20, 22),
         tuple(weight(rng, *shape, block, positive=positive) for shape in shapes),
         (numbers(rng, 8, positive=positive), numbers(rng, 10, positive=positive)),
     )  # fmt: skip
