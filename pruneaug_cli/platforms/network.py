@@ -105,6 +105,7 @@ class NetworkMeasurement:
         what their layers do not account for, weighted so that relative errors are small.
 
         Example:
+            >>> from pruneaug_cli.core import DENSE
             >>> plans = [NetworkSample(5.0, {"a": 4.0}, {"a": DENSE})]
             >>> fitted = NetworkMeasurement.fit("ab", plans, dense_latency_s=9.0)
             >>> fitted.rest_s, fitted.layers["a"].seconds
