@@ -10,6 +10,8 @@ from pruneaug_cli.app.requests import Check, DoctorRequest, DoctorResult
 from pruneaug_cli.errors import PruneaugError
 from pruneaug_cli.export import region_model
 from pruneaug_cli.kernels import BACKENDS
+from pruneaug_cli.kernels.native import Compiler
+from pruneaug_cli.kernels.native.targets import TARGETS, why_not_built
 from pruneaug_cli.kernels.program import Linear, RegionProgram, Rows, Weight
 from pruneaug_cli.platforms import list_profiles
 from pruneaug_cli.profiling import host_facts, usable_cores
@@ -18,6 +20,7 @@ from pruneaug_cli.runtime import open_session
 
 _PACKAGES = ("torch", "onnx", "onnxruntime", "onnxscript", "optuna", "ziglang")
 _EXTRAS = {"scikit-learn": "demo"}
+_EMULATORS = ("qemu-aarch64", "qemu-aarch64-static")
 _FREE_BYTES = 2 * 2**30
 
 
@@ -31,6 +34,8 @@ def run_doctor(request: DoctorRequest, progress: Progress = silent) -> DoctorRes
         *(_extra(name, extra) for name, extra in _EXTRAS.items()),
         _disk(),
         _profiles(),
+        _compiler(Compiler()),
+        _emulator(),
     ]
     for index, name in enumerate(BACKENDS):
         progress(Step("kernels", index, len(list(BACKENDS)), name))
@@ -68,6 +73,23 @@ def _profiles() -> Check:
     return Check("profiles", "ok", ", ".join(found))
 
 
+def _compiler(compiler: Compiler) -> Check:
+    """Which compiler builds the kernels, and for which machines."""
+    if reason := compiler.why_unavailable():
+        return Check("compiler", "failed", reason, "pip install ziglang, or set PRUNEAUG_CC")
+    built = [name for name in TARGETS if not why_not_built(TARGETS[name], compiler.command)]
+    return Check("compiler", "ok", f"{compiler.version()}; builds for {', '.join(built)}")
+
+
+def _emulator() -> Check:
+    """Only the tests of kernels for other processors need one."""
+    found = [name for name in _EMULATORS if shutil.which(name)]
+    if not found:
+        hint = "apt-get install qemu-user-static (only the tests of other processors need it)"
+        return Check("emulator", "missing", "no qemu-aarch64", hint)
+    return Check("emulator", "ok", found[0])
+
+
 def _backend(name: str) -> Check:
     reason = BACKENDS.create(name).why_unavailable()
     if reason is not None:
@@ -83,10 +105,11 @@ def _operators() -> Check:
     x = np.arange(8, dtype=np.float32).reshape(1, 8)
     try:
         library = BACKENDS.create("native").operator_library()
+        isa = BACKENDS.create("native").fingerprint()["isa"]
         session = open_session(region_model(program).SerializeToString(), library=library)
         (answer,) = session.run([x])
     except PruneaugError as error:
         return Check(name, "failed", str(error), error.hint)
     if not np.array_equal(answer, 2.0 * x):
         return Check(name, "failed", "a product came out wrong")
-    return Check(name, "ok", library.name)
+    return Check(name, "ok", f"{library.name}, {isa}")

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,21 @@ import torch
 
 from pruneaug_cli.app.finetune import masks_and_model
 from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
-from pruneaug_cli.app.recipe import Recipe, dump_recipe
+from pruneaug_cli.app.recipe import ExportSettings, Recipe, dump_recipe
 from pruneaug_cli.app.recipe_reader import read_recipe
 from pruneaug_cli.app.requests import ExportRequest, RunResult
 from pruneaug_cli.app.run_directory import RunDirectory
-from pruneaug_cli.export import ExportedFile, count_sparsity, export_dense, export_sparse
+from pruneaug_cli.export import (
+    ExportedFile,
+    TargetLibrary,
+    count_sparsity,
+    export_dense,
+    export_sparse,
+)
 from pruneaug_cli.files import digest_text
 from pruneaug_cli.kernels import BACKENDS
-from pruneaug_cli.platforms import read_profile
+from pruneaug_cli.kernels.native.targets import NATIVE, find_target
+from pruneaug_cli.platforms import Profile, read_profile
 from pruneaug_cli.progress import Progress, Step, silent
 from pruneaug_cli.runtime import OnnxModule, Verification, open_session, verify_export
 
@@ -25,9 +33,12 @@ _STEPS = 5
 
 def run_export(request: ExportRequest, progress: Progress = silent) -> RunResult:
     """Write and verify the block-sparse file of a run, and its dense peer beside it."""
+    target = None if request.target is None else find_target(request.target).name
     run = RunDirectory(request.run_dir)
     run.require(run.recipe, made_by=f"pruneaug search CHECKPOINT --run {request.run_dir}")
     recipe = read_recipe(run.recipe)
+    if target is not None:
+        recipe = recipe.model_copy(update={"export": ExportSettings(target=target)})
     prepared = prepare_recipe(recipe, trust=request.trust_checkpoint)
     return RunResult(run.path, export_run(run, recipe, prepared, progress, out=request.out))
 
@@ -42,13 +53,18 @@ def export_run(
 ) -> dict[str, Any]:
     """Export the newest weights of a run; everything reported is read from the files."""
     started = time.monotonic()
+    profile = read_profile(run.require(run.profile, made_by="pruneaug search CHECKPOINT --run DIR"))
+    here, shipped = _libraries(profile.platform.backend, recipe.export.target)
     path = out or run.model
     dense_path = run.dense_model if out is None else out.with_suffix(".dense.onnx")
     progress(Step("export", 0, _STEPS, "dense model"))
     args, kwargs = prepared.task.call_inputs
     dense = export_dense(prepared.model, args, kwargs, dense_path)
     progress(Step("export", 1, _STEPS, "block-sparse model"))
-    sparse, verification = _export_sparse(run, recipe, prepared, path, progress)
+    metadata = _metadata(run, recipe, profile)
+    sparse, verification = _export_sparse(
+        run, prepared, path, progress, library=here, shipped=shipped, metadata=metadata
+    )
     progress(Step("export", 3, _STEPS, "accuracy from the files"))
     metrics = {
         "dense": _metrics(prepared, dense_path, None),
@@ -65,6 +81,8 @@ def export_run(
             "sparsity": count_sparsity(path),
             "regions": sparse.regions,
             "outside": [f"{node.op} {node.name}: {node.reason}" for node in sparse.outside],
+            "target": shipped.target,
+            "library": shipped.path.name,
         },
         "files": _files(run, path, dense_path, sparse),
     }
@@ -73,25 +91,46 @@ def export_run(
     return run.update_result(news, step="export", seconds=time.monotonic() - started, drop=drop)
 
 
+def _libraries(name: str, target: str) -> tuple[Path, TargetLibrary]:
+    """The library that runs the regions here, and the one the model is for: one file if it can."""
+    backend = BACKENDS.create(name)
+    if target == NATIVE:
+        here = backend.operator_library()
+        return here, TargetLibrary(target, here)
+    shipped = backend.operator_library(target)
+    here = shipped if backend.runs_here(shipped) else backend.operator_library()
+    return here, TargetLibrary(target, shipped)
+
+
+def _metadata(run: RunDirectory, recipe: Recipe, profile: Profile) -> dict[str, str]:
+    """Facts of the run, kept in the file."""
+    platform = {"name": profile.name, **profile.host, **profile.kernels}
+    return {
+        "plan": json.dumps(run.read_plan().plan.to_json(), sort_keys=True),
+        "recipe": digest_text(dump_recipe(recipe)),
+        "platform": json.dumps(platform, sort_keys=True),
+    }
+
+
 def _export_sparse(
-    run: RunDirectory, recipe: Recipe, prepared: PreparedModel, path: Path, progress: Progress
+    run: RunDirectory,
+    prepared: PreparedModel,
+    path: Path,
+    progress: Progress,
+    *,
+    library: Path,
+    shipped: TargetLibrary,
+    metadata: Mapping[str, str],
 ) -> tuple[ExportedFile, Verification]:
-    stored = run.read_plan()
-    profile = read_profile(run.require(run.profile, made_by="pruneaug search CHECKPOINT --run DIR"))
     model, masks = masks_and_model(run, prepared)
     args, kwargs = prepared.task.call_inputs
     exported = export_sparse(
         model, args, kwargs, path,
         masks=masks,
         layers=prepared.names,
-        library=BACKENDS.create(profile.platform.backend).operator_library(),
-        metadata={
-            "plan": json.dumps(stored.plan.to_json(), sort_keys=True),
-            "recipe": digest_text(dump_recipe(recipe)),
-            "platform": json.dumps(
-                {"name": profile.name, **profile.host, **profile.kernels}, sort_keys=True
-            ),
-        },
+        library=library,
+        shipped=shipped,
+        metadata=metadata,
     )  # fmt: skip
     progress(Step("export", 2, _STEPS, "verifying"))
     model.eval()
@@ -116,6 +155,8 @@ def _files(run: RunDirectory, path: Path, dense_path: Path, sparse: ExportedFile
     made = {"sparse": path, "dense": dense_path}
     if sparse.library is not None:
         made["library"] = sparse.library
+    if sparse.target_library is not None:
+        made["target_library"] = sparse.target_library
     return {
         name: str(file.relative_to(run.path) if file.is_relative_to(run.path) else file.resolve())
         for name, file in made.items()

@@ -20,12 +20,14 @@ from pydantic import (
     Field,
     PlainSerializer,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
 from pruneaug_cli.app.durations import format_duration, parse_duration
 from pruneaug_cli.app.layer_rules import Blocks, LayerRules, Sparsity, as_tuple
 from pruneaug_cli.errors import UsageError
+from pruneaug_cli.kernels.native.targets import NATIVE, TARGETS
 
 
 def _parse_seconds(value: object) -> float:
@@ -144,6 +146,22 @@ class FinetuneSection(Section):
     channels_last: bool = Field(default=True, description="faster for convolutions on a CPU")
 
 
+class ExportSettings(Section):
+    """Which machine the exported file is for."""
+
+    target: str = Field(
+        default=NATIVE,
+        description="native: this machine; x86-64, x86-64-v3, x86-64-v4, aarch64-linux-gnu",
+    )
+
+    @field_validator("target")
+    @classmethod
+    def _is_known(cls, target: str) -> str:
+        if target not in TARGETS:
+            raise ValueError(f"unknown target {target!r}; known: {', '.join(TARGETS)}")
+        return target
+
+
 class BenchSettings(Section):
     """How the final comparison is timed."""
 
@@ -167,6 +185,7 @@ class Recipe(Section):
     profile: ProfileSettings = ProfileSettings()
     search: SearchSettings = SearchSettings()
     finetune: FinetuneSection = FinetuneSection()
+    export: ExportSettings = ExportSettings()
     bench: BenchSettings = BenchSettings()
     layers: LayerRules = LayerRules()
 

@@ -28,9 +28,11 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
     trials               how many were evaluated
     finetune             {epochs, metric_before, metric_after}
     export               {max_abs_diff_library, max_abs_diff_stock, tolerance, sparsity {layer: s},
-                         regions, outside [text]}: outside what stayed standard ops, and why
+                         regions, outside [text], target, library}: outside what stayed standard
+                         ops, and why; library the file for the target, beside the model
     bench                {threads, repeats, max_abs_diff, stock_latency_s, stock_over_dense}
-    files                {name: path relative to the run}: dense, sparse, library, checkpoint, plan
+    files                {name: path relative to the run}: dense, sparse, library (what runs the
+                         model here), target_library, checkpoint, plan
     seconds              {step: s}
 """
 
@@ -143,10 +145,14 @@ class FinetuneRequest:
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """Write and verify the ONNX files of a run; ``out`` defaults to ``RUN/model.onnx``."""
+    """Write and verify the ONNX files of a run; ``out`` defaults to ``RUN/model.onnx``.
+
+    ``target`` is the kind of machine the library is for (``kernels/native/targets.py``).
+    """
 
     run_dir: Path
     out: Path | None = None
+    target: str | None = None
     trust_checkpoint: bool = False
 
 

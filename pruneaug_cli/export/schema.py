@@ -11,7 +11,9 @@ body is the same sub-graph in standard ops (:mod:`pruneaug_cli.export.lowering`)
 knows the op (our library) runs it; any other inlines the function and folds it to the dense graph.
 
 ``metadata_props`` carry, under the prefix ``pruneaug.``, what the reader needs to know; the
-caller's own keys (plan, recipe digest, platform fingerprint) stand beside them.
+caller's own keys (plan, recipe digest, platform fingerprint) stand beside them. ``library`` names
+the file that runs the regions on the machine that exported; ``target_library`` the one for
+``target`` (``kernels/native/targets.py``): the same file where that machine can load it.
 
 History (``pruneaug.schema_version``):
     1: first version.
@@ -25,7 +27,10 @@ ONNX_OPSET = 20
 IR_VERSION = 9  # the oldest that may import opset 20: ONNX Runtime 1.17 reads no newer one
 
 METADATA_PREFIX = "pruneaug."
-RESERVED_KEYS = ("schema_version", "version", "layers", "outside", "library", "library_digest")
+RESERVED_KEYS = (
+    "schema_version", "version", "layers", "outside", "library", "library_digest",
+    "target", "target_library", "target_library_digest",
+)  # fmt: skip
 
 
 def region_op(index: int) -> str:

@@ -39,6 +39,7 @@ class ExportedFile:
         regions: number of region nodes; 0 in a dense file.
         outside: the nodes that stayed standard ops, and why; empty for a dense file.
         library: the operator library beside the model; None for a dense file.
+        target_library: the one for the machine it is exported for, which may be the same file.
     """
 
     path: Path
@@ -48,6 +49,20 @@ class ExportedFile:
     regions: int = 0
     outside: tuple[OutsideNode, ...] = ()
     library: Path | None = None
+    target_library: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLibrary:
+    """An operator library for a kind of machine that may be another than this one.
+
+    Attributes:
+        target: name of the kind of machine.
+        path: the library.
+    """
+
+    target: str
+    path: Path
 
 
 def export_dense(
@@ -75,6 +90,7 @@ def export_sparse(
     library: Path,
     metadata: Mapping[str, str],
     dense_regions: bool = False,
+    shipped: TargetLibrary | None = None,
 ) -> ExportedFile:
     """Write ``model`` with its planned layers in region nodes, and the library beside it.
 
@@ -85,9 +101,10 @@ def export_sparse(
         path: the file to write.
         masks: the blocks that stay, for each sparse layer.
         layers: every planned layer, the dense ones too: inside a region they run on our kernels.
-        library: the operator library that runs the regions; copied, its name kept.
+        library: the operator library that runs the regions here; copied, its name kept.
         metadata: the caller's own facts (plan, recipe digest, platform), kept in the file.
         dense_regions: make regions of dense layers also where no sparse one is near.
+        shipped: the library for the machine the model is for, copied too; None: ``library``.
 
     Raises:
         UnsupportedError: torch cannot export the model, or a planned layer is not in its graph.
@@ -97,7 +114,8 @@ def export_sparse(
     """
     _require_own_keys(metadata)
     _require_folder(path)
-    binary = _read_library(library)
+    shipped = shipped or TargetLibrary("native", library)
+    binaries = {each.name: _read_library(each) for each in (library, shipped.path)}
     traced = trace_to_onnx(model, args, kwargs)
     weights = planned_weights(traced.model.graph, model, layers, masks)
     plan = plan_regions(traced.model.graph, weights, dense_regions=dense_regions)
@@ -109,13 +127,19 @@ def export_sparse(
         "layers": json.dumps(list(layers)),
         "outside": json.dumps([asdict(node) for node in plan.outside], sort_keys=True),
         "library": library.name,
-        "library_digest": digest_bytes(binary),
+        "library_digest": digest_bytes(binaries[library.name]),
+        "target": shipped.target,
+        "target_library": shipped.path.name,
+        "target_library_digest": digest_bytes(binaries[shipped.path.name]),
     }
     _add_metadata(proto, {**metadata, **facts})
-    beside = path.parent / library.name
-    _write(beside, binary)
+    for name, binary in binaries.items():
+        _write(path.parent / name, binary)
     file = _write_model(path, traced, proto)
-    return replace(file, regions=len(plan.regions), outside=plan.outside, library=beside)
+    return replace(
+        file, regions=len(plan.regions), outside=plan.outside, library=path.parent / library.name,
+        target_library=path.parent / shipped.path.name,
+    )  # fmt: skip
 
 
 def _insert_regions(model: ir.Model, regions: Sequence[PlannedRegion]) -> None:

@@ -1,10 +1,12 @@
 """Where profiles are found: by path; or by name in ./platforms, the user's folder, the project's.
 
 The user's folder is ``$XDG_DATA_HOME/pruneaug/platforms`` (``~/.local/share/…`` by default). The
-project's own profiles are in ``platforms/`` beside the package.
+project's own profiles are in ``platforms/`` beside the package; a wheel puts them into
+``share/pruneaug/platforms`` of the environment.
 """
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +18,8 @@ def profile_folders() -> tuple[Path, ...]:
     """The folders searched for a name, first match wins."""
     data = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     project = Path(__file__).parents[2] / "platforms"
-    return (Path("platforms"), Path(data) / "pruneaug" / "platforms", project)
+    installed = Path(sys.prefix) / "share" / "pruneaug" / "platforms"
+    return (Path("platforms"), Path(data) / "pruneaug" / "platforms", project, installed)
 
 
 def list_profiles(folders: Sequence[Path] | None = None) -> dict[str, Path]:

@@ -135,7 +135,10 @@ def open_session(
             model if isinstance(model, bytes) else str(model),
             options,
             providers=["CPUExecutionProvider"],
+            enable_fallback=False,  # there is nothing to fall back to, and it would print
         )
+    except UnicodeDecodeError as error:
+        raise ModelFileError(f"{name}: holds names that are not UTF-8") from error
     except _LOAD_ERRORS as error:
         raise ModelFileError(
             f"{name}: ONNX Runtime {onnxruntime.__version__} cannot load it: {_first_line(error)}"

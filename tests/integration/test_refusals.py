@@ -142,6 +142,12 @@ def test_a_step_without_its_input_names_the_command_that_makes_it(invoke, tmp_pa
     refused(outcome, 3, "nothing: no such run", "pruneaug search")
 
 
+def test_an_unknown_target_names_those_there_are(invoke, tmp_path):
+    outcome = invoke("export", tmp_path / "nothing", "--target", "riscv64")
+    known = "known: native, x86-64, x86-64-v3, x86-64-v4, aarch64-linux-gnu"
+    refused(outcome, 4, "unknown target 'riscv64'", known)
+
+
 def test_an_unknown_strategy_names_the_nearest(mini_profile, invoke, tmp_path):
     outcome = invoke(
         "search", "--task", MINI, "--platform", mini_profile, "--run", tmp_path / "run",

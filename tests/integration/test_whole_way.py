@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pruneaug_cli.export import count_sparsity
+from pruneaug_cli.export import count_sparsity, read_model
+from pruneaug_cli.files import digest_bytes
+from pruneaug_cli.kernels.native.targets import host_machine
 
 pytestmark = pytest.mark.xdist_group("whole-way")
 
@@ -94,6 +97,38 @@ def test_each_step_can_be_run_alone(mini_profile, invoke, tmp_path):
     assert bench.code == 0, bench.err
     models = json.loads(bench.out)["models"]
     assert [model["library"] for model in models] == [True, False]
+
+
+def test_a_file_for_another_machine_has_the_library_of_both(run_dir, invoke, tmp_path):
+    """Checked with the library of this machine; that of the target stands in the file too."""
+    foreign = "x86-64" if host_machine() == "aarch64" else "aarch64-linux-gnu"
+    run = tmp_path / "run"
+    shutil.copytree(run_dir, run)
+    outcome = invoke("export", run, "--target", foreign, "--json")
+    assert outcome.code == 0, outcome.err
+    result = json.loads(outcome.out)
+    library, shipped = result["files"]["library"], result["files"]["target_library"]
+    assert result["export"]["target"] == foreign
+    assert result["export"]["library"] == shipped
+    assert shipped.startswith(f"pruneaug_ops-{foreign}-")
+    assert library != shipped
+    for name in (library, shipped):
+        assert (run / name).is_file()
+    metadata = read_model(run / "model.onnx").metadata
+    assert (metadata["target"], metadata["target_library"]) == (foreign, shipped)
+    assert metadata["target_library_digest"] == digest_bytes((run / shipped).read_bytes())
+
+
+def test_a_file_for_any_processor_of_this_kind_runs_here_as_it_is(run_dir, invoke, tmp_path):
+    if host_machine() != "x86_64":
+        pytest.skip(f"x86-64 runs on x86_64, this is {host_machine()}")
+    run = tmp_path / "run"
+    shutil.copytree(run_dir, run)
+    outcome = invoke("export", run, "--target", "x86-64", "--json")
+    assert outcome.code == 0, outcome.err
+    files = json.loads(outcome.out)["files"]
+    assert files["library"] == files["target_library"]
+    assert files["library"].startswith("pruneaug_ops-x86-64-")
 
 
 def test_a_dry_run_shows_what_can_be_reached_and_spends_nothing(mini_profile, invoke, tmp_path):

@@ -41,7 +41,7 @@ def _damage(rng: np.random.Generator, encoded: EncodedRegion) -> EncodedRegion:
     kind = rng.random()
     if kind < 0.75:
         program = np.array(encoded.program, np.int64)
-        return replace(encoded, program=tuple(_damage_program(rng, program).tolist()))
+        return replace(encoded, program=tuple(damage_program(rng, program).tolist()))
     if kind < 0.85:
         masks = encoded.masks.copy()
         if masks.size:
@@ -54,7 +54,7 @@ def _damage(rng: np.random.Generator, encoded: EncodedRegion) -> EncodedRegion:
     return replace(encoded, values=_cut(rng, bits).view(np.float32))
 
 
-def _damage_program(rng: np.random.Generator, program: np.ndarray) -> np.ndarray:
+def damage_program(rng: np.random.Generator, program: np.ndarray) -> np.ndarray:
     if program.size == 0:
         return program
     at, other = rng.integers(program.size, size=2)

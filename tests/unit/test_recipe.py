@@ -40,6 +40,11 @@ REFUSALS = [
     ("search: {trails: 3}", "recipe.yaml: search.trails: unknown key", "did you mean 'trials'?"),
     ("serach: {}", "recipe.yaml: serach: unknown key", "did you mean 'search'?"),
     (
+        "export: {target: arm}",
+        "recipe.yaml: export.target: unknown target 'arm'; known: native, x86-64, x86-64-v3",
+        None,
+    ),
+    (
         "goal: {target_latency_s: 1}",
         "recipe.yaml: goal.target_latency_s: unknown key",
         "did you mean 'target_latency'?",

@@ -3,13 +3,14 @@
 The compiler is the one in the ziglang wheel, or the command in ``PRUNEAUG_CC``. The result lies in
 ``$XDG_CACHE_HOME/pruneaug/kernels`` (``~/.cache`` without it) under a key of everything that shaped
 it: compiler version, flags, every source, and the machine's instruction set when it is built for
-this machine. A build goes to a private folder and is renamed into place, so two processes may build
-at once and a reader never sees half a file.
+this machine. A build goes to a private folder and is renamed into place, so a reader never sees
+half a file; of several processes that want to build, one does and the others wait.
 
 Several variants of the engine fit in one library because each is compiled with its names changed
 (:func:`_names`): ``pa_pack`` becomes ``pa_avx2_pack``. The sources say nothing of it.
 """
 
+import fcntl
 import functools
 import os
 import platform
@@ -139,7 +140,16 @@ class Compiler:
         label = "" if self.target.name == NATIVE else f"{self.target.name}-"
         library = self.cache / f"pruneaug_ops-{label}{key}.so"
         if not library.exists():
-            self.cache.mkdir(parents=True, exist_ok=True)
+            self._build_once(library, key)
+        return library
+
+    def _build_once(self, library: Path, key: str) -> None:
+        """Compile unless another process, for which this one waits, has done so meanwhile."""
+        self.cache.mkdir(parents=True, exist_ok=True)
+        with (self.cache / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the file, also when the process dies
+            if library.exists():
+                return
             folder = Path(tempfile.mkdtemp(prefix=".build-", dir=self.cache))
             try:
                 self._build_in(folder).replace(library)
@@ -147,7 +157,6 @@ class Compiler:
                 raise self._evidence(error, folder, self.cache / f"failed-{key}") from error
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
-        return library
 
     def _build_in(self, folder: Path) -> Path:
         for variant in self.target.variants:

@@ -51,6 +51,24 @@ typedef struct {
 
 /* ---- creating a kernel ---------------------------------------------------------------------- */
 
+/* Bytes of the character at `text`; 0 when they are none of UTF-8. */
+static size_t character(const unsigned char *text) {
+    size_t size = *text < 0x80 ? 1 : *text >= 0xf0 ? 4 : *text >= 0xe0 ? 3 : 2;
+    if (*text >= 0xf5 || (*text >= 0x80 && *text < 0xc2)) return 0;
+    for (size_t i = 1; i < size; i++)
+        if (text[i] >> 6 != 2) return 0;
+    return size;
+}
+
+/* A file may hold any bytes as a name; those who read a message expect UTF-8. */
+static void make_readable(char *name) {
+    for (unsigned char *at = (unsigned char *)name; *at;) {
+        size_t size = character(at);
+        if (size == 0 || *at < ' ') *at = '?';
+        at += size ? size : 1;
+    }
+}
+
 static OrtStatus *refuse_node(const OrtApi *api, const OrtKernelInfo *info, const char *reason) {
     char name[128] = "", message[MESSAGE];
     size_t size = sizeof name;
@@ -59,6 +77,7 @@ static OrtStatus *refuse_node(const OrtApi *api, const OrtKernelInfo *info, cons
         api->ReleaseStatus(failure);
         name[0] = '\0';
     }
+    make_readable(name);
     snprintf(message, sizeof message, "pruneaug: node '%s': %s", name, reason);
     return api->CreateStatus(ORT_INVALID_ARGUMENT, message);
 }
