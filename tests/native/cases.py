@@ -21,7 +21,15 @@ from pruneaug_cli.kernels.encoding import EncodedRegion, encode
 from pruneaug_cli.kernels.native.compiler import SOURCES
 from pruneaug_cli.kernels.program import Floats, Planes, RegionProgram, Weight
 from pruneaug_cli.kernels.reference import ReferenceBackend
-from tests.native.programs import BLOCKS, convolution, large_layers, network, numbers, product
+from tests.native.programs import (
+    BLOCKS,
+    convolution,
+    large_layers,
+    network,
+    normalisation,
+    numbers,
+    product,
+)
 
 EPS = float(np.finfo(np.float32).eps)
 DRIVER = Path(__file__).parent / "driver.c"
@@ -67,7 +75,7 @@ def checked_cases(seed: int) -> list[Case]:
     rng = np.random.default_rng(seed)
     single = [_single(rng, make(rng)) for make in (convolution, product) for _ in range(40)]
     large = [_single(rng, program) for program in large_layers(rng)]
-    return [*single, *large, *(_positive(rng, block) for block in BLOCKS)]
+    return [*single, *large, _normalised(rng), *(_positive(rng, block) for block in BLOCKS)]
 
 
 def _single(rng: np.random.Generator, program: RegionProgram) -> Case:
@@ -77,6 +85,16 @@ def _single(rng: np.random.Generator, program: RegionProgram) -> Case:
     bounds = ReferenceBackend().run(_magnitudes(program), [abs(array) for array in inputs])
     factor = (program.weights[0].shape.cols + 4) * EPS
     return _case(program, samples, inputs, [factor * bound for bound in bounds])
+
+
+def _normalised(rng: np.random.Generator) -> Case:
+    """Mean and variance are sums of F terms, off by F eps of the largest term: with the 8 further
+    roundings ``(F + 8) eps (|x| + mean) / deviation``, times two for the deviation's own error."""
+    program = normalisation(rng)
+    x = numbers(rng, 7, 50)
+    reach = 2 * abs(x).max() / x.std(axis=1).min()
+    bound = 2 * (50 + 8) * EPS * reach * abs(program.biases[0]) + EPS * abs(program.biases[1])
+    return _case(program, 7, [x], [np.broadcast_to(bound, x.shape)])
 
 
 def _positive(rng: np.random.Generator, block: str) -> Case:

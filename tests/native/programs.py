@@ -50,7 +50,10 @@ def weight(
 
 
 def network(rng: np.random.Generator, block: str, *, positive: bool = False) -> RegionProgram:
-    """Every instruction and every activation, residuals that die, outputs of both kinds."""
+    """Every instruction and every activation, residuals that die, outputs of both kinds.
+
+    With ``positive`` numbers nothing cancels; a LayerNorm would, and is left out.
+    """
     pads = (1, 1, 1, 1)
     ends = iter(ACTIVATIONS)
 
@@ -75,21 +78,29 @@ def network(rng: np.random.Generator, block: str, *, positive: bool = False) -> 
         Linear(14, 7, end(1, 13)),  # 15
         Add(13, 15, next(ends)),  # 16
         Activate(16, next(ends)),  # 17
-        Conv(9, 8, (3, 3), pads=pads, epilogue=Epilogue(None, None, RELU), groups=16),  # 18
-        Conv(18, 9, (1, 1), groups=4),  # 19
-        Concat((9, 18, 19)),  # 20
-        # so much epsilon that a small deviation does not magnify what its mean rounds
-        LayerNorm(17, 1, 1, 4.0),  # 21
+        Conv(10, 8, (3, 3), pads=pads, groups=16),  # 18: depthwise
+        Conv(10, 9, (3, 3), pads=pads, epilogue=Epilogue(0), groups=2),  # 19
+        Concat((18, 19, 10)),  # 20
+        GlobalAveragePool(20),  # 21
         Concat((13, 21)),  # 22
+        *(() if positive else (LayerNorm(22, 2, 3),)),  # 23
     )
     shapes = [
-        (8, 27), (8, 72), (12, 72), (12, 8), (12, 108), (16, 108), (10, 16), (10, 64), (16, 9),
-        (12, 4),
-    ]  # fmt: skip
+        (8, 27),
+        (8, 72),
+        (12, 72),
+        (12, 8),
+        (12, 108),
+        (16, 108),
+        (10, 16),
+        (10, 64),
+        (16, 9),
+        (8, 72),
+    ]
     return RegionProgram(
-        (Planes(3, 16, 16),), instructions, (10, 17, 15, 20, 22),
+        (Planes(3, 16, 16),), instructions, (10, 17, 15, 20, 22 if positive else 23),
         tuple(weight(rng, *shape, block, positive=positive) for shape in shapes),
-        (numbers(rng, 8, positive=positive), numbers(rng, 10, positive=positive)),
+        tuple(numbers(rng, size, positive=positive) for size in (8, 10, 50, 50)),
     )  # fmt: skip
 
 
@@ -125,6 +136,12 @@ def product(rng: np.random.Generator) -> RegionProgram:
         (Rows(cols), Rows(rows)), (Linear(0, 0, end), Add(2, 1)), (2, 3), (matrix,),
         (numbers(rng, rows),),
     )  # fmt: skip
+
+
+def normalisation(rng: np.random.Generator) -> RegionProgram:
+    """One LayerNorm of 50 features."""
+    scale, bias = numbers(rng, 50), numbers(rng, 50)
+    return RegionProgram((Rows(50),), (LayerNorm(0, 0, 1),), (1,), (), (scale, bias))
 
 
 def large_layers(rng: np.random.Generator) -> tuple[RegionProgram, RegionProgram]:
