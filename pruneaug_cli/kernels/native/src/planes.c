@@ -5,6 +5,11 @@
 
 #include "vector.h"
 
+enum {
+    NEAR_BYTES = 512 * 1024, /* of planes that are still in L2 */
+    SPLIT_BYTES = 16 * 1024, /* of those that are split together: half of L1 */
+};
+
 static float *row_of(const pa_planes *planes, int32_t channel, int32_t row) {
     return planes->data + channel * planes->stride + (int64_t)row * planes->pitch;
 }
@@ -122,8 +127,8 @@ static void split_channel(const pa_split *split, const pa_planes *from, int32_t 
     }
 }
 
-void pa_planes_split(const pa_split *split, const pa_planes *from, int32_t first, int32_t last,
-                     float *to, int64_t to_stride, int32_t to_pitch) {
+static void split_channels(const pa_split *split, const pa_planes *from, int32_t first,
+                           int32_t last, float *to, int64_t to_stride, int32_t to_pitch) {
     for (int32_t p = 0; p < split->phases; p++) {
         phase_part part = phase_at(split, from, p, to, to_stride), odd;
         int32_t other = split->stride[1] == 2 ? find_column(split, p, 1 - part.col) : -1;
@@ -131,6 +136,18 @@ void pa_planes_split(const pa_split *split, const pa_planes *from, int32_t first
         if (other >= 0) odd = phase_at(split, from, other, to, to_stride);
         for (int32_t c = first; c < last; c++)
             split_channel(split, from, c, &part, other >= 0 ? &odd : NULL, to_stride, to_pitch);
+    }
+}
+
+/* A few planes at a time: they come from L3 for the first phase only. */
+void pa_planes_split(const pa_split *split, const pa_planes *from, int32_t first, int32_t last,
+                     float *to, int64_t to_stride, int32_t to_pitch) {
+    int64_t plane = from->stride * (int64_t)sizeof(float);
+    int64_t fitting = plane * (last - first) > NEAR_BYTES ? SPLIT_BYTES / plane : last - first;
+    int32_t chunk = fitting > last - first ? last - first : fitting > 1 ? (int32_t)fitting : 1;
+    for (; first < last; first += chunk) {
+        if (chunk > last - first) chunk = last - first;
+        split_channels(split, from, first, first + chunk, to, to_stride, to_pitch);
     }
 }
 
