@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, MatrixShape
 from pruneaug_cli.kernels.activation import RELU
+from pruneaug_cli.kernels.encoding import encode
 from pruneaug_cli.kernels.native import NativeBackend
 from pruneaug_cli.kernels.program import (
     AveragePool,
@@ -20,6 +21,7 @@ from pruneaug_cli.kernels.program import (
     Planes,
     RegionProgram,
     Rows,
+    Subsample,
     Weight,
 )
 from pruneaug_cli.kernels.reference import ReferenceBackend
@@ -74,6 +76,32 @@ def convolutions(draw):
 
 
 @st.composite
+def shortcuts(draw):
+    """A strided block whose residual is subsampled between zero channels, then one more block."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    channels, before, after = (draw(st.integers(1, 9)) for _ in range(3))
+    wide = channels + before + after
+    image = (draw(st.integers(2, 20)), draw(st.integers(2, 40)))
+    stride = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    kernel = draw(st.sampled_from([1, 3]))
+    pads = (kernel // 2,) * 4
+    shapes = ((channels, 2), (wide, channels * kernel**2), (wide, wide * 9), (wide, wide * 9))
+    weights = tuple(weight(draw, rng, MatrixShape(*shape)) for shape in shapes)
+    program = RegionProgram(
+        (Planes(2, *image),),
+        (
+            Conv(0, 0, (1, 1)),
+            Conv(1, 1, (kernel, kernel), stride, pads, epilogue=Epilogue(None, None, RELU)),
+            Subsample(1, stride, before, after),
+            Conv(2, 2, (3, 3), pads=(1, 1, 1, 1), epilogue=Epilogue(None, 3, RELU)),
+            Conv(4, 3, (3, 3), pads=(1, 1, 1, 1), epilogue=Epilogue(None, 4)),
+        ),
+        (5, 3) if draw(st.booleans()) else (5,), weights, (),
+    )  # fmt: skip
+    return program, rng.uniform(0.0, 1.0, (draw(st.integers(1, 3)), 2, *image)).astype(np.float32)
+
+
+@st.composite
 def products(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     shape = MatrixShape(draw(st.integers(1, 150)), draw(st.integers(1, 120)))
@@ -99,6 +127,18 @@ def test_convolutions_equal_the_reference(native, case):
     program, x = case
     (found,), (expected,) = native.run(program, [x]), ReferenceBackend().run(program, [x])
     assert_close(program, found, expected)
+
+
+@SLOW_START
+@given(shortcuts())
+def test_shortcuts_equal_the_reference_on_every_run(native, case):
+    """What a shortcut leaves in a buffer would only be seen by the next run."""
+    program, x = case
+    expected = ReferenceBackend().run(program, [x])
+    with native.library.open_region(encode(program)) as region:
+        for found in (region.run([x]), region.run([x]), region.run([x])):
+            for ours, theirs in zip(found, expected, strict=True):
+                assert_close(program, ours, theirs)
 
 
 @SLOW_START

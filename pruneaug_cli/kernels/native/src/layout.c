@@ -82,6 +82,13 @@ static int32_t phase_of(const pa_window *window, int axis, int32_t index) {
     return position - floor_divide(position, stride) * stride;
 }
 
+int64_t pa_phase_plane(const pa_split *split, int32_t phase, int32_t channels) {
+    if (split->shortcut < 0) return (int64_t)phase * channels;
+    if (phase == split->direct) return split->before;
+    int64_t rank = phase < split->direct ? phase + 1 : phase;
+    return split->before + split->after + rank * channels;
+}
+
 static int add_phases(pa_split *split, const pa_window *window) {
     for (int32_t y = 0; y < window->kernel[0]; y++)
         for (int32_t x = 0; x < window->kernel[1]; x++) {
@@ -101,7 +108,8 @@ static int add_split(pa_plan *plan, const pa_instruction *op, const pa_reach *re
         *split = (pa_split){.source = op->source,
                             .layout = plan->layout_of[op->result],
                             .stride = {op->window.stride[0], op->window.stride[1]},
-                            .slot = -1};
+                            .slot = -1,
+                            .shortcut = -1};
         split->phase = malloc(MOST_PHASES * sizeof *split->phase);
         if (!split->phase) return -1;
     }
@@ -133,6 +141,37 @@ static void require_split(pa_plan *plan, pa_split *split) {
                       split->high[1] < layout->width;
     layout->pitch = larger(layout->pitch, larger(layout->width + split->high[1],
                                                  split->data[1] - split->low[1]));
+}
+
+/* Whether a value is nothing but the residual of products. */
+static int is_only_added(const pa_program *program, int32_t value) {
+    for (int32_t i = 0; i < program->outputs; i++)
+        if (program->output[i] == value) return 0;
+    for (int32_t i = 0; i < program->instructions; i++) {
+        const pa_instruction *op = &program->instruction[i];
+        int product = op->opcode == PA_CONV && !pa_is_depthwise(program, op);
+        if (op->source == value || (op->residual == value && !product)) return 0;
+        for (int32_t k = 0; k < op->operands; k++)
+            if (op->operand[k] == value) return 0;
+    }
+    return 1;
+}
+
+/* Subsampled values that a split has anyway. */
+static void find_shortcuts(pa_plan *plan) {
+    const pa_program *program = &plan->program;
+    for (int32_t i = 0; i < program->instructions; i++) {
+        const pa_instruction *op = &program->instruction[i];
+        pa_split *split = op->opcode == PA_SUBSAMPLE ? find_split(plan, op) : NULL;
+        if (!split || split->shortcut >= 0 || !is_only_added(program, op->result)) continue;
+        int32_t after = program->shapes[op->result].channels - op->before -
+                        program->shapes[op->source].channels;
+        if (find_phase(split, 0, 0) < 0) continue;
+        split->direct = find_phase(split, 0, 0);
+        split->shortcut = op->result;
+        split->before = op->before;
+        split->after = after;
+    }
 }
 
 static int finish_layout(pa_layout *layout, pa_error error) {
@@ -173,6 +212,7 @@ int pa_layouts_make(pa_plan *plan, pa_error error) {
     for (int32_t i = 0; i < plan->splits; i++) require_split(plan, &plan->split[i]);
     for (int32_t i = 0; i < plan->layouts; i++)
         if (finish_layout(&plan->layout[i], error)) return -1;
+    find_shortcuts(plan);
     return 0;
 }
 
@@ -207,15 +247,17 @@ static void fill_columns(const pa_plan *plan, const pa_instruction *op, int64_t 
     int64_t pitch = plan->layout[plan->layout_of[op->result]].pitch;
     for (int32_t y = 0; y < window->kernel[0]; y++)
         for (int32_t x = 0; x < window->kernel[1]; x++) {
-            int64_t phase = 0, position = (int64_t)y * window->kernel[1] + x;
+            int64_t first = 0, position = (int64_t)y * window->kernel[1] + x;
             if (index >= 0)
-                phase = find_phase(&plan->split[index], phase_of(window, 0, y),
-                                   phase_of(window, 1, x));
+                first = pa_phase_plane(&plan->split[index],
+                                       find_phase(&plan->split[index], phase_of(window, 0, y),
+                                                  phase_of(window, 1, x)),
+                                       channels);
             int64_t shift = floor_divide(tap(window, 0, y), window->stride[0]) * pitch +
                             floor_divide(tap(window, 1, x), window->stride[1]);
             for (int64_t k = 0; k < channels / op->groups; k++) {
                 offset[k * positions + position] =
-                    (int32_t)((phase * channels + k) * stride + shift);
+                    (int32_t)((first + k) * stride + shift);
                 group[k * positions + position] = group_of[x];
             }
         }

@@ -44,7 +44,8 @@ static int32_t add_split_slot(pa_plan *plan, const pa_split *split) {
     int64_t front = -(int64_t)split->low[0] * layout->pitch - split->low[1];
     int64_t back = (int64_t)layout->vectors * LINE + /* a vector has at most LINE lanes */
                    (int64_t)split->high[0] * layout->pitch + split->high[1];
-    int64_t planes = (int64_t)split->phases * plan->program.shapes[split->source].channels;
+    int64_t planes = (int64_t)split->phases * plan->program.shapes[split->source].channels +
+                     split->before + split->after;
     if (planes > MOST_FLOATS / stride) return -1;
     return add_slot(plan, (pa_slot){
                               .planes = (int32_t)planes,
@@ -52,6 +53,7 @@ static int32_t add_split_slot(pa_plan *plan, const pa_split *split) {
                               .pitch = layout->pitch,
                               .stride = stride,
                               .slack = front > back ? front : back,
+                              .owns = split->shortcut >= 0,
                           });
 }
 
@@ -140,17 +142,27 @@ static int lend(pa_plan *plan, int32_t value, int32_t slot, int32_t port, int is
     return 1;
 }
 
-/* The slot a conv reads: its source, or the split of it, made by a step of its own. */
-static int32_t conv_input(pa_plan *plan, const pa_instruction *op) {
-    const int32_t *slot_of = plan->slot_of;
-    int32_t index = pa_split_of(plan, op);
-    if (index < 0) return slot_of[op->source];
-    pa_split *split = &plan->split[index];
+/* The slot of a split, made by a step of its own when it is first asked for. */
+static int32_t split_slot(pa_plan *plan, pa_split *split, const pa_instruction *op) {
     if (split->slot >= 0) return split->slot;
     split->slot = add_split_slot(plan, split);
     if (split->slot >= 0)
-        add_step(plan, (pa_step){PA_STEP_SPLIT, -1, slot_of[op->source], -1, split->slot, op, index});
+        add_step(plan, (pa_step){PA_STEP_SPLIT, -1, plan->slot_of[op->source], -1, split->slot, op,
+                                 (int32_t)(split - plan->split)});
     return split->slot;
+}
+
+/* The slot a conv reads: its source, or the split of it. */
+static int32_t conv_input(pa_plan *plan, const pa_instruction *op) {
+    int32_t index = pa_split_of(plan, op);
+    return index < 0 ? plan->slot_of[op->source] : split_slot(plan, &plan->split[index], op);
+}
+
+/* The split that a subsampled value is part of, or null. */
+static pa_split *shortcut_split(pa_plan *plan, int32_t value) {
+    for (int32_t i = 0; i < plan->splits; i++)
+        if (plan->split[i].shortcut == value) return &plan->split[i];
+    return NULL;
 }
 
 /* The step that copies what no instruction could write where the concat has it. */
@@ -176,6 +188,11 @@ static int add_compute(pa_plan *plan, const pa_instruction *op) {
         return 0;
     }
     if (op->opcode == PA_CONCAT) return add_concat(plan, op);
+    pa_split *split = shortcut_split(plan, op->result);
+    if (split) {
+        plan->slot_of[op->result] = split_slot(plan, split, op);
+        return plan->slot_of[op->result] < 0 ? -1 : 0;
+    }
     const int32_t *slot_of = plan->slot_of;
     step.source = op->opcode == PA_CONV ? conv_input(plan, op) : slot_of[op->source];
     if (op->opcode == PA_CONV) step.item = plan->convs++;
@@ -236,7 +253,8 @@ static int can_overwrite(const pa_plan *plan, int32_t index, int32_t slot) {
     const pa_step *step = &plan->step[index];
     if (slot < 0 || plan->slot[slot].dies != index || plan->slot[slot].port >= 0) return 0;
     if (!same_geometry(&plan->slot[slot], &plan->slot[step->result])) return 0;
-    if (plan->slot[slot].shared || plan->slot[step->result].shared) return 0;
+    if (plan->slot[slot].shared || plan->slot[slot].owns) return 0;
+    if (plan->slot[step->result].shared) return 0;
     switch (step->op->opcode) {
         case PA_CONV: return slot == step->residual && slot != step->source;
         case PA_ADD:
@@ -259,7 +277,7 @@ static void place_slot(pa_plan *plan, int32_t index) {
     }
     for (int32_t b = 0; b < plan->buffers; b++) {
         const pa_slot *holder = &plan->slot[plan->buffer[b].slot];
-        if (holder->dies < index && same_geometry(holder, slot)) {
+        if (holder->dies < index && !holder->owns && !slot->owns && same_geometry(holder, slot)) {
             give_buffer(plan, step->result, b);
             return;
         }

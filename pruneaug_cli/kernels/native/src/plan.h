@@ -35,6 +35,9 @@ typedef struct {
     int32_t phases;
     int32_t (*phase)[2];
     int32_t slot; /* -1 until the first step that needs it */
+    /* A subsampled value ("option A") that is only added to products is phase `direct` as it is,
+     * with planes of zeros before and behind it; shortcut is that value, or -1. */
+    int32_t shortcut, direct, before, after;
 } pa_split;
 
 /* A set of planes in a workspace: a value, or the phases of one for a strided kernel. */
@@ -47,6 +50,7 @@ typedef struct {
     int32_t buffer;           /* -1: it lies in the caller's memory */
     int32_t port, is_output;  /* there: which input or output; else port is -1 */
     int32_t shared;           /* several values lie in it, one behind the other */
+    int32_t owns;             /* its buffer is no other's: it has planes that stay zero */
 } pa_slot;
 
 typedef struct { /* slots of one geometry share a buffer in turn: its zeros stay zeros */
@@ -122,6 +126,8 @@ pa_reach pa_conv_reach(const pa_program *program, const pa_instruction *op);
 int pa_layouts_make(pa_plan *plan, pa_error error);
 /* The split a conv reads (an index), or -1 when it is aligned. */
 int32_t pa_split_of(const pa_plan *plan, const pa_instruction *op);
+/* The first plane of a phase among the planes of a split with so many channels. */
+int64_t pa_phase_plane(const pa_split *split, int32_t phase, int32_t channels);
 /* Offset and lane group of every weight column of a conv that reads planes `stride` apart. The
  * caller frees both arrays; -1 when memory runs out. `lanes` gets the flags of each group. */
 int pa_conv_columns(const pa_plan *plan, const pa_instruction *op, int64_t stride,

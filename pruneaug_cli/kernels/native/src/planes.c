@@ -95,7 +95,7 @@ static phase_part phase_at(const pa_split *split, const pa_planes *from, int32_t
     part.rows = phase_size(from->height, part.row, split->stride[0], split->data[0]);
     part.cols = phase_size(from->width, part.col, split->stride[1], split->data[1]);
     if (!part.rows || !part.cols) part.rows = part.cols = 0;
-    part.to = to + (int64_t)index * from->channels * to_stride;
+    part.to = to + pa_phase_plane(split, index, from->channels) * to_stride;
     return part;
 }
 

@@ -57,15 +57,16 @@ PA_INLINE void accumulate(cursor *at, int32_t entries, const int8_t *flags, pa_v
 PA_INLINE void finish(const pa_product *p, int64_t row, int64_t at, pa_vec acc[8][8], const int R,
                       const int V) {
     const int64_t stride = p->y_stride, place = row * stride + at;
-    const float *residual = p->residual;
     const int8_t *keep = p->keep;
     float *y = p->y + place;
-    if (residual)
+    if (p->residual) {
+        const float *residual = p->residual + row * p->residual_stride + at;
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
             for (int v = 0; v < V; v++)
-                acc[r][v] += pa_load(residual + place + r * stride + v * PA_LANES);
+                acc[r][v] += pa_load(residual + r * p->residual_stride + v * PA_LANES);
+    }
     const int relu = p->activation.kind == PA_ACT_RELU;
     if (keep)
 #pragma GCC unroll 8

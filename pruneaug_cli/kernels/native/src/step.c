@@ -92,6 +92,7 @@ static void run_conv(const pa_run *call, const pa_step *step) {
         .keep = layout->keep,
         .lanes = conv->lanes,
         .y_stride = layout->stride,
+        .residual_stride = step->residual >= 0 ? plan->slot[step->residual].stride : 0,
         .vectors = layout->vectors,
         .crossing = step->op->window.kernel[0] * step->op->window.kernel[1] > 1,
         .activation = step->op->activation,
