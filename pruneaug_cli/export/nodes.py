@@ -11,12 +11,14 @@ import onnx_ir as ir
 
 from pruneaug_cli.export.atoms import Atom, Port
 from pruneaug_cli.kernels.inference import value_shapes
+from pruneaug_cli.kernels.limits import MOST_AXES, why_too_large
 from pruneaug_cli.kernels.program import Floats, Instruction, Pads, Pair, RegionProgram, Weight
 
 Reason = str
 Reader = Callable[[ir.Value], Port | None]
 
 UNKNOWN_SIZES = "its sizes are not known before it runs"
+TOO_MANY_AXES = f"rows of more than {MOST_AXES} axes"
 PADDING = "its padding is not written out (auto_pad)"
 
 
@@ -38,6 +40,8 @@ def make_atom(
         return UNKNOWN_SIZES
     if any(port.leading != result.leading for port in ports):
         return "mixes samples"
+    if len(result.leading) >= MOST_AXES:
+        return TOO_MANY_AXES
     weights = () if weight is None else (weight,)
     shapes = tuple(port.shape for port in ports)
     try:
@@ -46,6 +50,8 @@ def make_atom(
         return str(error)
     if shape != result.shape:
         return f"its result is {result.shape}, a kernel makes {shape}"
+    if reason := why_too_large(op, shapes, shape, weight):
+        return reason
     return Atom((node,), op, inputs, ports, output, result, weight, biases)
 
 

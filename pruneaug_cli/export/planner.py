@@ -18,9 +18,11 @@ from pruneaug_cli.export.partition import Edge, convex_clusters
 from pruneaug_cli.export.recognise import recognise
 from pruneaug_cli.export.schema import MAX_REGIONS
 from pruneaug_cli.kernels.inference import value_shapes
-from pruneaug_cli.kernels.program import Floats, RegionProgram, Weight
+from pruneaug_cli.kernels.limits import MOST_PORTS
+from pruneaug_cli.kernels.program import Floats, RegionProgram, ValueShape, Weight
 
 NO_SPARSE_LAYER = "no sparse layer in its part of the graph"
+TOO_MANY_PORTS = f"its part of the graph has more than {MOST_PORTS} inputs or outputs"
 TOO_MANY = f"a file holds at most {MAX_REGIONS} regions, and larger ones were taken"
 
 
@@ -67,13 +69,14 @@ def plan_regions(
     wanted = [cluster for cluster in clusters if _is_wanted(cluster, dense_regions=dense_regions)]
     inside = {atom.output for cluster in wanted for atom in cluster}
     trimmed = [trim(cluster, inside) for cluster in wanted]
-    taken = sorted((kept for kept, _ in trimmed), key=_size, reverse=True)[:MAX_REGIONS]
+    fitting = [kept for kept, _ in trimmed if not _has_too_many_ports(kept)]
+    taken = sorted(fitting, key=_size, reverse=True)[:MAX_REGIONS]
     reasons = dict(recognised.reasons)
     for cluster in clusters:
-        if cluster not in wanted:
-            reasons |= _for_all(cluster, NO_SPARSE_LAYER)
+        reasons |= {} if cluster in wanted else _for_all(cluster, NO_SPARSE_LAYER)
     for kept, left in trimmed:
-        reasons |= {} if kept in taken else _for_all(kept, TOO_MANY)
+        if kept not in taken:
+            reasons |= _for_all(kept, TOO_MANY if kept in fitting else TOO_MANY_PORTS)
         for atom, reason in left.items():
             reasons |= _for_all((atom,), reason)
     outside = [
@@ -83,6 +86,16 @@ def plan_regions(
     ]
     regions = [_assemble(kept) for kept, _ in trimmed if kept in taken]
     return RegionPlan(tuple(regions), tuple(outside))
+
+
+def _is_wanted(cluster: Cluster, *, dense_regions: bool) -> bool:
+    weights = [atom.weight for atom in cluster if atom.weight is not None]
+    return any(dense_regions or weight.mask is not None for weight in weights)
+
+
+def _has_too_many_ports(cluster: Cluster) -> bool:
+    inputs, outputs = _ports_of(cluster)
+    return max(len(inputs), len(outputs)) > MOST_PORTS
 
 
 def _for_all(cluster: Cluster, reason: str) -> dict[ir.Node, str]:
@@ -160,25 +173,27 @@ def _sees_alike(maker: Atom | None, reader: Atom | None, value: ir.Value) -> boo
     return all(port == maker.result for read, port in ports if read is value)
 
 
-def _is_wanted(cluster: Cluster, *, dense_regions: bool) -> bool:
-    weights = [atom.weight for atom in cluster if atom.weight is not None]
-    return any(dense_regions or weight.mask is not None for weight in weights)
-
-
 def _size(cluster: Cluster) -> int:
     """Elements of the weight matrices of a cluster."""
     return sum(atom.weight.shape.size for atom in cluster if atom.weight is not None)
 
 
-def _assemble(cluster: Cluster) -> PlannedRegion:
-    """Number the values of a cluster and write its program."""
-    made = {atom.output: atom for atom in cluster}
+def _ports_of(cluster: Cluster) -> tuple[dict[ir.Value, ValueShape], tuple[ir.Value, ...]]:
+    """The tensors a cluster reads from outside, and those of its own that are read there."""
+    made, nodes = {atom.output for atom in cluster}, {n for atom in cluster for n in atom.nodes}
     inputs = {
         value: port.shape
         for atom in cluster
         for value, port in zip(atom.inputs, atom.ports, strict=True)
         if value not in made
     }
+    return inputs, tuple(atom.output for atom in cluster if _leaves(atom.output, nodes))
+
+
+def _assemble(cluster: Cluster) -> PlannedRegion:
+    """Number the values of a cluster and write its program."""
+    inputs, outputs = _ports_of(cluster)
+    made = [atom.output for atom in cluster]
     numbers = {value: number for number, value in enumerate([*inputs, *made])}
     weights = list(dict.fromkeys(atom.weight for atom in cluster if atom.weight is not None))
     biases: list[Floats] = []
@@ -189,7 +204,6 @@ def _assemble(cluster: Cluster) -> PlannedRegion:
         instructions.append(renumber(atom.instruction, values, weight, len(biases)))
         biases += atom.biases
     nodes = tuple(node for atom in cluster for node in atom.nodes)
-    outputs = tuple(value for value in made if _leaves(value, set(nodes)))
     program = RegionProgram(
         tuple(inputs.values()),
         tuple(instructions),

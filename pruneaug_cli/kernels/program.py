@@ -35,12 +35,18 @@ class Planes:
     height: int
     width: int
 
+    def __str__(self) -> str:
+        return f"{self.channels}x{self.height}x{self.width} planes"
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Per sample, one row of ``features``."""
 
     features: int
+
+    def __str__(self) -> str:
+        return f"rows of {self.features}"
 
 
 ValueShape = Planes | Rows

@@ -8,13 +8,10 @@ from pruneaug_cli.core import BlockShape, Geometry, LinearGeometry
 from pruneaug_cli.kernels.backend import check_inputs
 from pruneaug_cli.kernels.encoding import encode
 from pruneaug_cli.kernels.inference import value_shapes
+from pruneaug_cli.kernels.limits import MOST_ELEMENTS, MOST_SIZE, MOST_WINDOW
 from pruneaug_cli.kernels.native.compiler import Compiler
 from pruneaug_cli.kernels.native.library import Library
 from pruneaug_cli.kernels.program import Floats, RegionProgram
-
-_MOST_SIZE = 1 << 24  # rows, columns, channels, height, width: MOST_SIZE in src/program.c
-_MOST_WINDOW = 1 << 12  # kernel, stride, pads, dilation: MOST_WINDOW there
-_MOST_ELEMENTS = 1 << 28  # floats of one value per sample: MOST_ELEMENTS there
 
 
 class NativeBackend:
@@ -36,18 +33,18 @@ class NativeBackend:
     def why_unsupported(self, geometry: Geometry, block: BlockShape) -> str | None:
         """Only sizes beyond the engine's limits are refused."""
         matrix = geometry.matrix
-        if max(matrix.rows, matrix.cols, block.rows, block.cols) > _MOST_SIZE:
-            return f"a {matrix} matrix in blocks of {block} exceeds {_MOST_SIZE} rows or columns"
+        if max(matrix.rows, matrix.cols, block.rows, block.cols) > MOST_SIZE:
+            return f"a {matrix} matrix in blocks of {block} exceeds {MOST_SIZE} rows or columns"
         if isinstance(geometry, LinearGeometry):
             return None
         window = (*geometry.kernel, *geometry.stride, *geometry.padding, *geometry.dilation)
-        if max(window) > _MOST_WINDOW:
-            return f"kernel, stride, padding and dilation end at {_MOST_WINDOW}: {geometry}"
+        if max(window) > MOST_WINDOW:
+            return f"kernel, stride, padding and dilation end at {MOST_WINDOW}: {geometry}"
         height, width = geometry.image
         rows, cols = geometry.output
         largest = max(geometry.in_channels * height * width, geometry.out_channels * rows * cols)
-        if largest > _MOST_ELEMENTS:
-            return f"an image of {largest} numbers exceeds {_MOST_ELEMENTS}: {geometry}"
+        if largest > MOST_ELEMENTS:
+            return f"an image of {largest} numbers exceeds {MOST_ELEMENTS}: {geometry}"
         return None
 
     def run(self, program: RegionProgram, inputs: Sequence[Floats]) -> list[Floats]:
