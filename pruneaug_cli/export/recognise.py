@@ -42,6 +42,9 @@ from pruneaug_cli.kernels.program import (
 )
 
 COMPUTED_WEIGHT = "its weight is not a constant"
+SCALE_INSTEAD = "scale a weight of the model instead"
+NO_NUMBER = f"scales by a constant that is not one number: {SCALE_INSTEAD}"
+NO_WEIGHT_BEFORE = f"scales what no layer alone makes: {SCALE_INSTEAD}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,16 +172,22 @@ class _Recogniser:
         return "a product of two activations"
 
     def divide(self, node: ir.Node) -> Atom | Reason:
-        value, divisor = input_of(node, 0), constant(node.inputs[1])
-        if divisor is None or divisor.size != 1 or not divisor.any():
-            return "divides by what is no constant"
+        value, divisor = input_of(node, 0), constant(input_of(node, 1))
+        if divisor is None:
+            return "divides by what is computed"
+        if divisor.size != 1 or not divisor.any():
+            return NO_NUMBER
         return self._scale(node, value, 1 / float(divisor.item()))
 
     def _scale(self, node: ir.Node, value: ir.Value, factor: object) -> Atom | Reason:
         """Take a power of two into the weight before it: all rounding stays the same."""
         product, number = self._open_product(value), np.asarray(factor)
-        if product is None or number.size != 1 or math.frexp(abs(number.item()))[0] != 0.5:
-            return "multiplies by a constant that cannot be taken into a weight exactly"
+        if number.size != 1:
+            return NO_NUMBER
+        if product is None:
+            return NO_WEIGHT_BEFORE
+        if math.frexp(abs(number.item()))[0] != 0.5:
+            return f"scales by {number.item():g}, no power of two: {SCALE_INSTEAD}"
         _, atom = product
         scale = np.float32(number.item())
         weight = None if atom.weight is None else _scaled(atom.weight, scale)

@@ -310,7 +310,15 @@ ONE = floats(4, 4, 1, 1)
     [
         (["a = Softsign x"], {}, "Softsign", "Softsign has no kernel"),
         (["a = Clip x h l"], {"h": np.float32(2), "l": np.float32(1)}, "Clip", "clip to 2.0 .."),
-        (["a = Mul x k"], {"k": floats(1)}, "Mul", "multiplies by a constant that cannot be"),
+        (["a = Mul x k"], {"k": floats(1)}, "Mul", "scales what no layer alone makes: scale a"),
+        (["a = Div x k"], {"k": floats(1)}, "Div", "scales what no layer alone makes: scale a"),
+        (["a = Mul x k"], {"k": floats(8)}, "Mul", "scales by a constant that is not one number"),
+        (["a = Div x k"], {"k": floats(8)}, "Div", "scales by a constant that is not one number"),
+        (["a = Div x x"], {}, "Div", "divides by what is computed"),
+        (
+            ["c = Conv x w", "a = Div c k"], {"k": np.float32(3)}, "Div",
+            "scales by 0.333333, no power of two: scale a weight of the model instead",
+        ),
         (["a = Mul x x"], {}, "Mul", "a product of two activations"),
         (["a = Concat x x"], {}, "Concat", "joins other axes"),
         (["a = MatMul x x"], {}, "MatMul", "a product of two activations"),
