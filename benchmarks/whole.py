@@ -7,6 +7,7 @@ runs one model again and again.
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,13 @@ from random_models import ModelFiles
 
 from pruneaug_cli.errors import UsageError, VerificationError
 from pruneaug_cli.export import read_model
-from pruneaug_cli.kernels.encoding import encode
-from pruneaug_cli.kernels.native.library import Library
 from pruneaug_cli.runtime import (
     Samples,
     Session,
     clock_for,
     example_arrays,
     open_session,
+    region_memory,
     time_alternating,
 )
 from pruneaug_cli.runtime.bench import max_abs_diff
@@ -126,11 +126,6 @@ def find_exported(path: Path) -> ModelFiles:
 def describe_regions(sparse: Path, library: Path) -> Row:
     """Regions of a file, the blocks and weights in them, their memory, what stayed outside."""
     model = read_model(sparse)
-    packed = buffers = 0
-    for record in model.regions:
-        with Library(library).open_region(encode(record.program)) as region:
-            held, needed = region.memory_bytes
-        packed, buffers = packed + held, buffers + needed
     weights = [weight for record in model.regions for weight in record.program.weights]
     masks = [weight.mask for weight in weights if weight.mask is not None]
     kept = sum(w.shape.size if w.mask is None else w.mask.weights for w in weights)
@@ -139,6 +134,6 @@ def describe_regions(sparse: Path, library: Path) -> Row:
         "regions": len(model.regions),
         "blocks": sorted({str(mask.grid.block) for mask in masks}),
         "removed": 1.0 - kept / sum(weight.shape.size for weight in weights),
-        "memory": {"weights_bytes": packed, "buffers_bytes": buffers},
+        "memory": asdict(region_memory(sparse, library)),
         "outside": dict(outside),
     }

@@ -6,7 +6,7 @@ from pruneaug_cli.app.requests import BenchModel, BenchRequest, BenchResult
 from pruneaug_cli.errors import ModelFileError
 from pruneaug_cli.export import read_model
 from pruneaug_cli.progress import Progress, silent
-from pruneaug_cli.runtime import bench_models
+from pruneaug_cli.runtime import bench_models, region_memory
 
 
 def run_bench(request: BenchRequest, progress: Progress = silent) -> BenchResult:
@@ -20,8 +20,17 @@ def run_bench(request: BenchRequest, progress: Progress = silent) -> BenchResult
         library=library,
         seconds=request.seconds,
     )
+    memory = None if library is None else region_memory(request.sparse, library)
     models = tuple(
-        BenchModel(model.path, model.latency_s, model.spread, model.threads, model.library)
+        BenchModel(
+            model.path,
+            model.latency_s,
+            model.spread,
+            model.threads,
+            model.library,
+            memory.weights_bytes if memory and model.library else None,
+            memory.buffers_bytes if memory and model.library else None,
+        )
         for model in timed.models
     )
     return BenchResult(models, timed.speedup, timed.max_abs_diff)

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,13 @@ from pruneaug_cli.kernels import BACKENDS
 from pruneaug_cli.kernels.native.targets import NATIVE, find_target
 from pruneaug_cli.platforms import Profile, read_profile
 from pruneaug_cli.progress import Progress, Step, silent
-from pruneaug_cli.runtime import OnnxModule, Verification, open_session, verify_export
+from pruneaug_cli.runtime import (
+    OnnxModule,
+    Verification,
+    open_session,
+    region_memory,
+    verify_export,
+)
 
 _STEPS = 5
 
@@ -80,7 +87,8 @@ def export_run(
             "tolerance": verification.tolerance,
             "sparsity": count_sparsity(path),
             "regions": sparse.regions,
-            "outside": [f"{node.op} {node.name}: {node.reason}" for node in sparse.outside],
+            "outside": [asdict(node) for node in sparse.outside],
+            "memory": asdict(region_memory(path, here)),
             "target": shipped.target,
             "library": shipped.path.name,
         },

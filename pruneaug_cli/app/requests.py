@@ -28,8 +28,10 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
     trials               how many were evaluated
     finetune             {epochs, metric_before, metric_after}
     export               {max_abs_diff_library, max_abs_diff_stock, tolerance, sparsity {layer: s},
-                         regions, outside [text], target, library}: outside what stayed standard
-                         ops, and why; library the file for the target, beside the model
+                         regions, outside [{op, name, reason}], memory {weights_bytes,
+                         buffers_bytes}, target, library}: outside what stayed standard ops, and
+                         why; memory of a session's regions, buffers for one sample; library the
+                         file for the target, beside the model
     bench                {threads, repeats, max_abs_diff, stock_latency_s, stock_over_dense}
     files                {name: path relative to the run}: dense, sparse, library (what runs the
                          model here), target_library, checkpoint, plan
@@ -316,13 +318,19 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True)
 class BenchModel:
-    """How one model did; ``spread`` is the inter-quartile range over the median."""
+    """How one model did; ``spread`` is the inter-quartile range over the median.
+
+    ``weights_bytes`` and ``buffers_bytes`` are what its regions hold in memory: packed weights, and
+    buffers for one sample; None without our library.
+    """
 
     path: Path
     latency_s: float
     spread: float
     threads: int
     library: bool
+    weights_bytes: int | None = None
+    buffers_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ _COLUMNS = (
     Column("library", "runs in"),
     Column("latency_s", "median", "ms"),
     Column("spread", "spread", "percent"),
+    Column("weights_bytes", "weights", "mb"),
+    Column("buffers_bytes", "buffers", "mb"),
 )
 
 
@@ -26,6 +28,7 @@ def bench_view(document: dict[str, Any]) -> tuple[Table, ...]:
             _COLUMNS,
             rows,
             (
+                "Weights and buffers: memory of our regions, buffers for one sample.",
                 f"Speed-up: {show('times', document['speedup'])}",
                 (
                     "Largest difference between their outputs: "

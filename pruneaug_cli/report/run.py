@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from pruneaug_cli.report.outside import outside_tables
 from pruneaug_cli.report.skipped import skipped_tables
 from pruneaug_cli.report.table import Column, Table
 from pruneaug_cli.report.units import Value, number, ratio, show
@@ -40,10 +41,11 @@ _STEPS = (  # what proves that a step has run, and the command that runs it
 
 
 def run_view(document: Document) -> tuple[Table, ...]:
-    """The result so far, the plan layer by layer, and the layers that stay dense."""
+    """The result so far, the plan, what stayed outside the regions, the layers that stay dense."""
     tables = [result_table(document)]
     if "plan" in document:
         tables.append(plan_table(document))
+    tables += outside_tables(document.get("export", {}).get("outside", ()))
     return (*tables, *skipped_tables(document.get("skipped", ())))
 
 
@@ -186,11 +188,19 @@ def _export_note(document: Document) -> str:
     export = document.get("export")
     if not export:
         return ""
-    return (
+    note = (
         "Exported file against PyTorch: largest difference "
         f"{show('difference', number(export.get('max_abs_diff_library')))} with our library, "
         f"{show('difference', number(export.get('max_abs_diff_stock')))} in stock ONNX Runtime "
         f"(tolerance {show('difference', number(export.get('tolerance')))})."
+    )
+    memory = export.get("memory")
+    if not memory:
+        return note
+    weights, buffers = (number(memory[key]) for key in ("weights_bytes", "buffers_bytes"))
+    return (
+        f"{note} In memory: {show('mb', weights)} MB of packed weights, {show('mb', buffers)} MB "
+        "of buffers for one sample."
     )
 
 

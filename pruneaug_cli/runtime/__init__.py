@@ -9,6 +9,7 @@ from pruneaug_cli.runtime.clock import (
     time_batch,
     time_call,
 )
+from pruneaug_cli.runtime.memory import RegionMemory, region_memory
 from pruneaug_cli.runtime.module import OnnxModule
 from pruneaug_cli.runtime.pace import SHARED, Pace, time_in_pace
 from pruneaug_cli.runtime.session import Port, Session, open_session
@@ -22,6 +23,7 @@ __all__ = [
     "OnnxModule",
     "Pace",
     "Port",
+    "RegionMemory",
     "Samples",
     "Session",
     "Verification",
@@ -29,6 +31,7 @@ __all__ = [
     "clock_for",
     "example_arrays",
     "open_session",
+    "region_memory",
     "time_alternating",
     "time_batch",
     "time_call",

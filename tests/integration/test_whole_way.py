@@ -54,6 +54,8 @@ def test_one_recipe_goes_the_whole_way(run_dir):
     assert result["sparse"]["size_bytes"] < result["dense"]["size_bytes"]
     assert result["export"]["max_abs_diff_library"] <= result["export"]["tolerance"]
     assert result["export"]["max_abs_diff_stock"] <= result["export"]["tolerance"]
+    assert result["export"]["memory"].keys() == {"weights_bytes", "buffers_bytes"}
+    assert all(node.keys() == {"op", "name", "reason"} for node in result["export"]["outside"])
     assert result["seconds"].keys() >= {"search", "finetune", "export", "bench"}
     assert "<html" in (run_dir / "report.html").read_text()
 
@@ -97,6 +99,9 @@ def test_each_step_can_be_run_alone(mini_profile, invoke, tmp_path):
     assert bench.code == 0, bench.err
     models = json.loads(bench.out)["models"]
     assert [model["library"] for model in models] == [True, False]
+    memory = json.loads((run / "result.json").read_text())["export"]["memory"]
+    assert memory.items() <= models[0].items()
+    assert models[1]["weights_bytes"] is models[1]["buffers_bytes"] is None
 
 
 def test_a_file_for_another_machine_has_the_library_of_both(run_dir, invoke, tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pruneaug_cli.report.outside import outside_tables
 from pruneaug_cli.report.run import run_view
 from pruneaug_cli.report.table import Column, Table
 from pruneaug_cli.report.terminal import print_tables, to_text
@@ -137,3 +138,14 @@ def test_values_that_are_not_numbers_are_dashes_everywhere():
     text = to_text(run_view(document))
     assert "nan" not in text
     assert "Change of the metric" not in text
+
+
+def test_nodes_outside_are_counted_by_operator_and_reason():
+    node = {"op": "Mul", "name": "a", "reason": "one"}
+    (table,) = outside_tables([node, {**node, "reason": "other"}, {**node, "name": "b"}])
+    assert table.cells() == [["Mul", "2", "one"], ["Mul", "1", "other"]]
+    assert outside_tables([]) == ()
+
+
+def test_nodes_outside_as_the_first_version_wrote_them_are_no_table():
+    assert outside_tables(["Softmax node_3: Softmax has no kernel"]) == ()
