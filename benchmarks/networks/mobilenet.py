@@ -1,5 +1,7 @@
 """MobileNetV2 for 224x224 images: depthwise convolutions, which no block can thin out."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -46,11 +48,13 @@ class MobileNetV2(nn.Module):
         Bottlenecks", CVPR 2018, table 2.
     """
 
-    def __init__(self, classes: int = 1000) -> None:
+    def __init__(
+        self, classes: int = 1000, stages: Sequence[tuple[int, int, int, int]] = _STAGES
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = [_conv(3, 32, 3, 2), nn.ReLU6()]
         inputs = 32
-        for expansion, outputs, repeats, stride in _STAGES:
+        for expansion, outputs, repeats, stride in stages:
             for index in range(repeats):
                 layers.append(InvertedResidual(inputs, outputs, 1 if index else stride, expansion))
                 inputs = outputs

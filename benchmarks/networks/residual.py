@@ -105,19 +105,19 @@ def cifar_resnet(depth: int) -> ResNet:
     return ResNet(stem, _stages(make, 16, (16, 32, 64), (each,) * 3), nn.Linear(64, 10))
 
 
-def resnet18_small() -> ResNet:
+def resnet18_small(depths: Sequence[int] = (2, 2, 2, 2)) -> ResNet:
     """ResNet-18 for 64x64 images: a 3x3 stem of stride 1 without pooling, 200 classes."""
 
     def make(inputs: int, width: int, stride: int) -> Residual:
         return basic_block(inputs, width, stride, option_a=False)
 
     stem = nn.Sequential(conv_bn(3, 64, 3), nn.ReLU())
-    blocks = _stages(make, 64, (64, 128, 256, 512), (2,) * 4)
+    blocks = _stages(make, 64, (64, 128, 256, 512), depths)
     return ResNet(stem, blocks, nn.Linear(512, 200))
 
 
-def resnet50() -> ResNet:
+def resnet50(depths: Sequence[int] = (3, 4, 6, 3)) -> ResNet:
     """ResNet-50 for 224x224 images; the stride of a block is that of its 3x3 convolution."""
     stem = nn.Sequential(conv_bn(3, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1))
-    blocks = _stages(bottleneck, 64, (64, 128, 256, 512), (3, 4, 6, 3), expansion=4)
+    blocks = _stages(bottleneck, 64, (64, 128, 256, 512), depths, expansion=4)
     return ResNet(stem, blocks, nn.Linear(2048, 1000))

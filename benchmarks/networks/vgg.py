@@ -1,5 +1,7 @@
 """VGG-16 with batch normalisation for 32x32 images."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -15,11 +17,11 @@ class Vgg16(nn.Module):
         is usual on small images.
     """
 
-    def __init__(self, classes: int = 10) -> None:
+    def __init__(self, classes: int = 10, widths: Sequence[Sequence[int]] = _WIDTHS) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         inputs = 3
-        for stage in _WIDTHS:
+        for stage in widths:
             for width in stage:
                 layers += [nn.Conv2d(inputs, width, 3, padding=1, bias=False)]
                 layers += [nn.BatchNorm2d(width), nn.ReLU()]
