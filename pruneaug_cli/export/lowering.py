@@ -154,10 +154,15 @@ class _Body:
         return name
 
     def ints(self, numbers: Sequence[int]) -> str:
-        """A constant vector of int64, made once."""
+        """A constant vector of int64, made once.
+
+        A tensor, not ``value_ints``: ONNX Runtime 1.17 takes those in a function for a tensor
+        without axes and refuses it as the pads of Pad.
+        """
         key = tuple(numbers)
         if key not in self._constants:
-            self._constants[key] = self.node("Constant", value_ints=list(key))
+            tensor = helper.make_tensor("", onnx.TensorProto.INT64, [len(key)], key)
+            self._constants[key] = self.node("Constant", value=tensor)
         return self._constants[key]
 
     def _product(self, number: int, op: Conv | Linear, result: str) -> None:

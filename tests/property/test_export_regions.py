@@ -21,6 +21,7 @@ from pruneaug_cli.kernels.program import (
     Activate,
     Add,
     AveragePool,
+    Concat,
     Conv,
     Epilogue,
     Flatten,
@@ -92,6 +93,8 @@ class Builder:
 
 
 def _sources(op: Instruction) -> tuple[int, ...]:
+    if isinstance(op, Concat):
+        return op.sources
     return (op.left, op.right) if isinstance(op, Add) else (op.source,)
 
 
@@ -112,9 +115,12 @@ def add_conv(build: Builder) -> None:
         return
     shape = build.shapes[source]
     kernel = (build.number(1, min(3, shape.height)), build.number(1, min(3, shape.width)))
-    rows, stride = build.number(1, 9), (build.number(1, 2), build.number(1, 2))
-    weight = build.weight(rows, shape.channels * kernel[0] * kernel[1])
-    op = Conv(source, weight, kernel, stride, _pads(build, kernel))
+    groups = build.draw(
+        st.sampled_from([n for n in (1, 2, 3, shape.channels) if shape.channels % n == 0])
+    )
+    rows, stride = groups * build.number(1, 4), (build.number(1, 2), build.number(1, 2))
+    weight = build.weight(rows, shape.channels // groups * kernel[0] * kernel[1])
+    op = Conv(source, weight, kernel, stride, _pads(build, kernel), groups=groups)
     build.append(op)
     result = build.shapes.pop()
     build.instructions.pop()
@@ -134,6 +140,19 @@ def add_sum(build: Builder) -> None:
     left = build.number(0, len(build.shapes) - 1)
     same = [number for number, shape in enumerate(build.shapes) if shape == build.shapes[left]]
     build.append(Add(left, build.draw(st.sampled_from(same)), build.draw(ACTIVATION)))
+
+
+def add_join(build: Builder) -> None:
+    first = build.number(0, len(build.shapes) - 1)
+    like = [n for n, shape in enumerate(build.shapes) if _fits(shape, build.shapes[first])]
+    others = build.draw(st.lists(st.sampled_from(like), min_size=1, max_size=3))
+    build.append(Concat((first, *others)))
+
+
+def _fits(shape: ValueShape, first: ValueShape) -> bool:
+    if isinstance(shape, Planes) and isinstance(first, Planes):
+        return (shape.height, shape.width) == (first.height, first.width)
+    return type(shape) is type(first)
 
 
 def add_pool(build: Builder) -> None:
@@ -164,7 +183,7 @@ def add_reshaping(build: Builder) -> None:
 
 
 ACTIVATION = st.sampled_from([NONE, RELU])
-STEPS = [add_conv, add_linear, add_sum, add_pool, add_reshaping]
+STEPS = [add_conv, add_linear, add_sum, add_join, add_pool, add_reshaping]
 
 
 @st.composite
