@@ -1,6 +1,6 @@
 """How large an instruction may be: what the native engine can index.
 
-``native/src/program.c``, ``layout.c`` and ``plan.c`` check the same numbers when a session is
+``native/src/reader.h``, ``layout.c`` and ``plan.c`` check the same numbers when a session is
 created; a planner asks here first, so that what is too large stays outside a region instead of
 failing then. What only shows in a whole region (more than 16 GiB of planes) is left to them.
 """

@@ -2,7 +2,8 @@
 
 The program says *what* is computed, never how: layouts, buffers, tiles and loop order are the
 back end's business, so one file serves every instruction set. The authority for the integer
-encoding is :mod:`pruneaug_cli.kernels.encoding`; its C reader is ``native/src/program.c``.
+encoding is :mod:`pruneaug_cli.kernels.encoding`; its C readers are
+``native/src/program.c`` and ``instruction.c``.
 
 Conventions:
     A region runs on S *samples*. A value is ``Planes(C, H, W)``: per sample C planes of H x W

@@ -93,9 +93,9 @@ def test_numbers_of_the_sources_are_those_here():
         ("MOST_POSITIONS", limits.MOST_POSITIONS), ("MAX_PORTS", limits.MOST_PORTS),
         ("MAX_RANK", limits.MOST_AXES),
     ):  # fmt: skip
-        found = re.search(rf"\b{name}\b *=? *(\(?[^,\n]*)", text)
+        found = re.search(rf"(?:#define {name} |\b{name} = )([^/,\n]+)", text)
         assert found is not None, name
-        number = found[1].replace("(int64_t)", "").split("/*")[0].strip()
+        number = found[1].replace("(int64_t)", "")
         assert eval(number, {}) == ours, name  # noqa: S307 - our own sources: 1 << 24
 
 
