@@ -70,6 +70,29 @@ int32_t pa_split_of(const pa_plan *plan, const pa_instruction *op) {
     return (int32_t)(find_split((pa_plan *)plan, op) - plan->split);
 }
 
+/* Whether an instruction reads a value otherwise than through that split; -1 is no split. */
+static int reads_whole(const pa_plan *plan, const pa_instruction *op, int32_t value,
+                       int32_t split) {
+    if (op->residual == value) return 1;
+    for (int32_t k = 0; k < op->operands; k++)
+        if (op->operand[k] == value) return 1;
+    if (op->source != value) return 0;
+    if (op->opcode == PA_SUBSAMPLE) return plan->split[split].shortcut != op->result;
+    return op->opcode != PA_CONV || pa_split_of(plan, op) != split;
+}
+
+int32_t pa_only_split(const pa_plan *plan, int32_t value) {
+    const pa_program *program = &plan->program;
+    int32_t found = 0;
+    while (found < plan->splits && plan->split[found].source != value) found++;
+    if (found == plan->splits) return -1;
+    for (int32_t i = 0; i < program->outputs; i++)
+        if (program->output[i] == value) return -1;
+    for (int32_t i = 0; i < program->instructions; i++)
+        if (reads_whole(plan, &program->instruction[i], value, found)) return -1;
+    return found;
+}
+
 static int32_t find_phase(const pa_split *split, int32_t row, int32_t col) {
     for (int32_t i = 0; i < split->phases; i++)
         if (split->phase[i][0] == row && split->phase[i][1] == col) return i;

@@ -1,4 +1,4 @@
-/* Plans a region: which steps it takes, which slots live when, and where in memory they lie. */
+/* Plans a region: which steps it takes, which slots live when, and the weights they read. */
 #include "plan.h"
 
 #include <stdlib.h>
@@ -7,7 +7,6 @@
 #include "region.h"
 
 #define MOST_FLOATS ((int64_t)INT32_MAX - 65536) /* of a slot: its offsets are int32 */
-#define MOST_WORKSPACE ((int64_t)1 << 32)        /* floats: 16 GiB */
 enum { LINE = 16 };
 
 static int is_rows(const pa_plan *plan, int32_t value) {
@@ -217,7 +216,7 @@ static int add_steps(pa_plan *plan, pa_error error) {
     int32_t *slot_of = plan->slot_of;
     for (int32_t v = 0; v < program->values; v++) slot_of[v] = -1;
     for (int32_t v = 0; v < program->inputs; v++) {
-        if (is_rows(plan, v)) continue;
+        if (is_rows(plan, v) || pa_only_split(plan, v) >= 0) continue;
         if (slot_for(plan, v) < 0) return pa_fail(error, "input %d: too large", v);
         if (!lend(plan, v, slot_of[v], v, 0))
             add_step(plan, (pa_step){PA_STEP_LOAD, v, -1, -1, slot_of[v], NULL, -1});
@@ -228,119 +227,6 @@ static int add_steps(pa_plan *plan, pa_error error) {
         if (!is_rows(plan, op->result)) add_stores(plan, op->result, slot_of[op->result]);
     }
     return 0;
-}
-
-/* -- buffers -------------------------------------------------------------------------------- */
-
-static int same_geometry(const pa_slot *a, const pa_slot *b) {
-    return a->data[0] == b->data[0] && a->data[1] == b->data[1] && a->pitch == b->pitch &&
-           a->stride == b->stride;
-}
-
-static void give_buffer(pa_plan *plan, int32_t slot, int32_t buffer) {
-    pa_slot *taker = &plan->slot[slot];
-    pa_buffer *given = &plan->buffer[buffer];
-    int64_t floats = taker->planes * taker->stride;
-    taker->buffer = buffer;
-    given->slot = slot;
-    if (given->floats < floats) given->floats = floats;
-    if (given->slack < taker->slack) given->slack = taker->slack;
-}
-
-/* Whether the result may overwrite this operand: it dies here, and each float is read (by the
- * same kernel call, just before) only where it is written. */
-static int can_overwrite(const pa_plan *plan, int32_t index, int32_t slot) {
-    const pa_step *step = &plan->step[index];
-    if (slot < 0 || plan->slot[slot].dies != index || plan->slot[slot].port >= 0) return 0;
-    if (!same_geometry(&plan->slot[slot], &plan->slot[step->result])) return 0;
-    if (plan->slot[slot].shared || plan->slot[slot].owns) return 0;
-    if (plan->slot[step->result].shared) return 0;
-    switch (step->op->opcode) {
-        case PA_CONV: return slot == step->residual && slot != step->source;
-        case PA_ADD:
-        case PA_ACTIVATE: return 1;
-        default: return 0;
-    }
-}
-
-static void place_slot(pa_plan *plan, int32_t index) {
-    const pa_step *step = &plan->step[index];
-    const pa_slot *slot = &plan->slot[step->result];
-    if (slot->port >= 0 || slot->buffer >= 0) return;
-    if (step->kind == PA_STEP_COMPUTE) {
-        int32_t operands[2] = {step->residual, step->source};
-        for (int i = 0; i < 2; i++)
-            if (can_overwrite(plan, index, operands[i])) {
-                give_buffer(plan, step->result, plan->slot[operands[i]].buffer);
-                return;
-            }
-    }
-    for (int32_t b = 0; b < plan->buffers; b++) {
-        const pa_slot *holder = &plan->slot[plan->buffer[b].slot];
-        if (holder->dies < index && !holder->owns && !slot->owns && same_geometry(holder, slot)) {
-            give_buffer(plan, step->result, b);
-            return;
-        }
-    }
-    plan->buffer[plan->buffers] = (pa_buffer){0};
-    give_buffer(plan, step->result, plan->buffers++);
-}
-
-static int place_buffers(pa_plan *plan, pa_error error) {
-    for (int32_t i = 0; i < plan->steps; i++)
-        if (plan->step[i].result >= 0) place_slot(plan, i);
-    for (int32_t b = 0; b < plan->buffers; b++) {
-        plan->buffer[b].place = plan->workspace + plan->buffer[b].slack;
-        plan->workspace += plan->buffer[b].floats + 2 * plan->buffer[b].slack;
-        if (plan->workspace > MOST_WORKSPACE)
-            return pa_fail(error, "the region's planes need more than %lld floats",
-                           (long long)MOST_WORKSPACE);
-    }
-    return 0;
-}
-
-/* Rows: values that are region inputs or outputs live with the caller, the others in an arena
- * where values take turns. What planes turn into is written first, before any row step. */
-static int place_rows(pa_plan *plan) {
-    const pa_program *program = &plan->program;
-    size_t values = (size_t)program->values;
-    int32_t *dies = malloc(values * sizeof *dies), *holder = malloc(values * sizeof *holder);
-    int64_t *size = calloc(values, sizeof *size), *chosen = malloc(values * sizeof *chosen);
-    int32_t buffers = 0;
-    int failed = !dies || !holder || !size || !chosen;
-    for (int32_t v = 0; v < program->values && !failed; v++) {
-        dies[v] = is_rows(plan, v) && v >= program->inputs ? v : -1;
-        plan->row_place[v] = chosen[v] = -1;
-    }
-    for (int32_t i = 0; i < program->instructions && !failed; i++) {
-        const pa_instruction *op = &program->instruction[i];
-        if (op->source >= program->inputs) dies[op->source] = op->result;
-        if (op->residual >= program->inputs) dies[op->residual] = op->result;
-        for (int32_t k = 0; k < op->operands; k++)
-            if (op->operand[k] >= program->inputs) dies[op->operand[k]] = op->result;
-    }
-    for (int32_t i = 0; i < program->outputs && !failed; i++) dies[program->output[i]] = -1;
-    for (int crossing = 1; crossing >= 0 && !failed; crossing--)
-        for (int32_t i = 0; i < program->instructions; i++) {
-            int32_t v = program->inputs + i, b = crossing ? buffers : 0;
-            if (!is_rows(plan, v) || dies[v] < 0) continue;
-            if (crossing == is_rows(plan, program->instruction[i].source)) continue;
-            while (b < buffers && dies[holder[b]] >= v) b++;
-            if (b == buffers) buffers++;
-            holder[b] = v;
-            chosen[v] = b;
-            if (size[b] < program->shapes[v].channels) size[b] = program->shapes[v].channels;
-        }
-    for (int32_t b = 0; b < buffers && !failed; b++) {
-        for (int32_t v = 0; v < program->values; v++)
-            if (chosen[v] == b) plan->row_place[v] = plan->row_floats;
-        plan->row_floats += round_to_line(size[b]);
-    }
-    free(dies);
-    free(holder);
-    free(size);
-    free(chosen);
-    return failed ? -1 : 0;
 }
 
 /* -- weights -------------------------------------------------------------------------------- */
@@ -442,8 +328,8 @@ int pa_plan_make(pa_plan *plan, pa_error error) {
     if (allocate(plan)) return pa_fail(error, "out of memory");
     if (pa_layouts_make(plan, error)) return -1;
     find_parts(plan);
-    if (add_steps(plan, error) || place_buffers(plan, error)) return -1;
-    if (place_rows(plan) || pack_weights(plan)) return pa_fail(error, "out of memory");
+    if (add_steps(plan, error) || pa_buffers_place(plan, error)) return -1;
+    if (pa_rows_reserve(plan) || pack_weights(plan)) return pa_fail(error, "out of memory");
     forget_blobs(&plan->program);
     return 0;
 }

@@ -51,12 +51,15 @@ typedef struct {
     int32_t port, is_output;  /* there: which input or output; else port is -1 */
     int32_t shared;           /* several values lie in it, one behind the other */
     int32_t owns;             /* its buffer is no other's: it has planes that stay zero */
+    int32_t cleared;          /* planes whose pads an earlier holder of the buffer cleared */
+    int64_t covered;          /* floats of each plane that its maker writes, pads too; or 0 */
 } pa_slot;
 
 typedef struct { /* slots of one geometry share a buffer in turn: its zeros stay zeros */
-    int64_t floats, slack; /* of planes; of zeros before them, and behind them */
-    int64_t place;         /* start of the planes in the workspace */
-    int32_t slot;          /* its present holder while planning */
+    int64_t floats, slack;   /* of planes; of zeros before them, and behind them */
+    int64_t place;           /* start of the planes in the workspace */
+    int32_t slot;            /* its present holder while planning */
+    int32_t born, dies;      /* first and last step of its holders */
 } pa_buffer;
 
 typedef struct {
@@ -79,6 +82,7 @@ typedef struct {
     int32_t source, residual, result; /* slots; -1 when absent, or rows */
     const pa_instruction *op;         /* compute */
     int32_t item;                     /* split, conv or linear: which */
+    int32_t clears;                   /* first of all the pads of its result: others lay there */
 } pa_step;
 
 typedef struct {
@@ -114,6 +118,10 @@ int pa_plan_in_place(const pa_plan *plan, const pa_instruction *op, int32_t inde
 /* A convolution in which each output plane has one input plane of its own. */
 int pa_is_depthwise(const pa_program *program, const pa_instruction *op);
 
+/* buffers.c: where slots and rows lie. 0, or -1: with a message; or when memory runs out. */
+int pa_buffers_place(pa_plan *plan, pa_error error);
+int pa_rows_reserve(pa_plan *plan);
+
 /* layout.c: where kernels look, and the layouts and splits that follow from it. */
 
 /* Rows and columns a convolution reads relative to its output position, in steps of its stride. */
@@ -126,6 +134,8 @@ pa_reach pa_conv_reach(const pa_program *program, const pa_instruction *op);
 int pa_layouts_make(pa_plan *plan, pa_error error);
 /* The split a conv reads (an index), or -1 when it is aligned. */
 int32_t pa_split_of(const pa_plan *plan, const pa_instruction *op);
+/* The split that is all that is read of a value, or -1. */
+int32_t pa_only_split(const pa_plan *plan, int32_t value);
 /* The first plane of a phase among the planes of a split with so many channels. */
 int64_t pa_phase_plane(const pa_split *split, int32_t phase, int32_t channels);
 /* Offset and lane group of every weight column of a conv that reads planes `stride` apart. The

@@ -120,9 +120,9 @@ static void split_channel(const pa_split *split, const pa_planes *from, int32_t 
             take_second(row, to, evens, other, odds);
         else if (evens)
             take_every(row, split->stride[1], to, evens);
-        zero_row(to, evens, split->data[1]);
+        zero_row(to, evens, to_pitch);
         if (!odd) continue;
-        zero_row(other, odds, split->data[1]);
+        zero_row(other, odds, to_pitch);
         other += to_pitch;
     }
 }

@@ -1,6 +1,8 @@
 /* Runs one step on planes, its work shared by the crew. */
 #include "step.h"
 
+#include <string.h>
+
 #include "depthwise.h"
 #include "parallel.h"
 #include "planes.h"
@@ -17,13 +19,15 @@ int64_t pa_value_size(const pa_program *program, int32_t value) {
     return (int64_t)shape->channels * shape->height * shape->width;
 }
 
+static float *input_data(const pa_run *call, int32_t port) { /* only ever read */
+    return (float *)call->inputs[port] + call->sample * pa_value_size(&call->plan->program, port);
+}
+
 static float *slot_data(const pa_run *call, int32_t slot) {
     const pa_plan *plan = call->plan;
     const pa_slot *where = &plan->slot[slot];
     if (where->port < 0) return call->space->planes + plan->buffer[where->buffer].place;
-    if (!where->is_output) /* only ever read */
-        return (float *)call->inputs[where->port] +
-               call->sample * pa_value_size(&plan->program, where->port);
+    if (!where->is_output) return input_data(call, where->port);
     return call->outputs[where->port] +
            call->sample * pa_value_size(&plan->program, plan->program.output[where->port]);
 }
@@ -51,6 +55,19 @@ static pa_planes view(const pa_run *call, int32_t value, int32_t slot) {
     const pa_layout *layout = &plan->layout[plan->layout_of[value]];
     return (pa_planes){value_data(call, value, slot), shape->channels, shape->height, shape->width,
                        layout->pitch,         layout->stride,  layout->vectors, layout->keep};
+}
+
+/* What a split reads: a value, or an input as the caller has it. */
+static pa_planes split_source(const pa_run *call, const pa_step *step) {
+    int32_t value = step->op->source;
+    if (step->source >= 0) return view(call, value, step->source);
+    const pa_shape *shape = &call->plan->program.shapes[value];
+    return (pa_planes){.data = input_data(call, value),
+                       .channels = shape->channels,
+                       .height = shape->height,
+                       .width = shape->width,
+                       .pitch = shape->width,
+                       .stride = (int64_t)shape->height * shape->width};
 }
 
 /* Vectors first .. last - 1 of the positions: the product of shifted planes. */
@@ -248,10 +265,9 @@ static void run_compute(const pa_run *call, const pa_step *step) {
 static void run_port(const pa_run *call, const pa_step *step) {
     const pa_program *program = &call->plan->program;
     planes_work work = {.call = call, .step = step};
-    if (step->kind == PA_STEP_LOAD) { /* only ever read */
+    if (step->kind == PA_STEP_LOAD) {
         work.to = view(call, step->port, step->result);
-        work.rows = (float *)call->inputs[step->port] +
-                    call->sample * pa_value_size(program, step->port);
+        work.rows = input_data(call, step->port);
     } else {
         int32_t value = program->output[step->port];
         work.from = view(call, value, step->source);
@@ -261,14 +277,34 @@ static void run_port(const pa_run *call, const pa_step *step) {
     pa_run_range(call->crew, planes->channels, 1, plane_cost(planes, NULL), run_copy, &work);
 }
 
+static void zero(float *from, const float *end) {
+    if (from < end) memset(from, 0, (size_t)(end - from) * sizeof *from);
+}
+
+/* Clears what lies between the data of planes, where the step to come does not. */
+static void clear_pads(const pa_run *call, const pa_slot *slot) {
+    float *plane = slot_data(call, (int32_t)(slot - call->plan->slot));
+    float *end = plane + slot->planes * slot->stride;
+    int64_t slack = call->plan->buffer[slot->buffer].slack;
+    if (!slot->cleared) zero(plane - slack, plane);
+    zero(end, end + slack);
+    for (plane += slot->cleared * slot->stride; plane < end; plane += slot->stride) {
+        float *row = plane;
+        for (int32_t y = 0; y < slot->data[0] && !slot->covered; y++, row += slot->pitch)
+            for (int32_t x = slot->data[1]; x < slot->pitch; x++) row[x] = 0.0f;
+        zero(row + slot->covered, plane + slot->stride);
+    }
+}
+
 void pa_run_step(const pa_run *call, const pa_step *step) {
     const pa_plan *plan = call->plan;
+    if (step->clears) clear_pads(call, &plan->slot[step->result]);
     if (step->kind == PA_STEP_COMPUTE) {
         run_compute(call, step);
     } else if (step->kind == PA_STEP_SPLIT) {
         const pa_split *split = &plan->split[step->item];
         planes_work work = {
-            .call = call, .step = step, .from = view(call, step->op->source, step->source)};
+            .call = call, .step = step, .from = split_source(call, step)};
         int64_t cost = (int64_t)COPY * split->phases * split->data[0] * split->data[1];
         pa_run_range(call->crew, work.from.channels, 1, cost, run_split, &work);
     } else {
