@@ -23,6 +23,8 @@ from pruneaug_cli.kernels.program import Floats, Planes, RegionProgram, Weight
 from pruneaug_cli.kernels.reference import ReferenceBackend
 from tests.native.programs import (
     BLOCKS,
+    SIZES,
+    branches,
     convolution,
     large_layers,
     network,
@@ -75,12 +77,14 @@ def checked_cases(seed: int) -> list[Case]:
     rng = np.random.default_rng(seed)
     single = [_single(rng, make(rng)) for make in (convolution, product) for _ in range(40)]
     large = [_single(rng, program) for program in large_layers(rng)]
-    return [*single, *large, _normalised(rng), *(_positive(rng, block) for block in BLOCKS)]
+    whole = [network(rng, block, positive=True) for block in BLOCKS]
+    whole += [branches(rng, block, size, positive=True) for block in BLOCKS for size in SIZES]
+    return [*single, *large, _normalised(rng), *(_positive(rng, program) for program in whole)]
 
 
 def _single(rng: np.random.Generator, program: RegionProgram) -> Case:
     """One product: ``(K + 4) eps (|W| |x| + |b| + |r|)``, Higham, section 3.1."""
-    samples = int(rng.choice([1, 2, 7, 16, 33])) if not _is_planes(program) else 2
+    samples = 2 if _is_planes(program) else int(rng.integers(1, 40))
     inputs = [numbers(rng, samples, *_dims(shape)) for shape in program.inputs]
     bounds = ReferenceBackend().run(_magnitudes(program), [abs(array) for array in inputs])
     factor = (program.weights[0].shape.cols + 4) * EPS
@@ -97,14 +101,13 @@ def _normalised(rng: np.random.Generator) -> Case:
     return _case(program, 7, [x], [np.broadcast_to(bound, x.shape)])
 
 
-def _positive(rng: np.random.Generator, block: str) -> Case:
+def _positive(rng: np.random.Generator, program: RegionProgram) -> Case:
     """A whole network of positive numbers: nothing cancels, so relative errors add up: K + 4
     roundings of each product, and as many of each pool and activation on the longest way. An
     activation multiplies a relative error by at most 2 (hard_swish, where x is small); there are
     two such on any way, and the two parts of an Add share theirs."""
-    program = network(rng, block, positive=True)
     inputs = [numbers(rng, 3, *_dims(shape), positive=True) for shape in program.inputs]
-    terms = sum(weight.shape.cols + 4 for weight in program.weights) + 100
+    terms = sum(weight.shape.cols + 4 for weight in program.weights) + 300
     expected = ReferenceBackend().run(program, inputs)
     return _case(program, 3, inputs, [4 * terms * EPS * abs(array) for array in expected])
 

@@ -14,7 +14,7 @@ from pruneaug_cli.kernels.encoding import (
     encode,
 )
 from tests.native.cases import Case
-from tests.native.programs import BLOCKS, convolution, network, product
+from tests.native.programs import BLOCKS, SIZES, branches, convolution, network, product
 
 _INTERESTING = np.array(
     [0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 100, 127, 255, 4095, 4096, 4097, 1 << 24, (1 << 24) + 1,
@@ -28,12 +28,13 @@ def damaged(seed: int, count: int) -> Iterator[Case]:
     """``count`` cases made of good programs by one to four changes each."""
     rng = np.random.default_rng(seed)
     good = [encode(network(rng, block)) for block in BLOCKS]
+    good += [encode(branches(rng, block, size)) for block in BLOCKS[::3] for size in SIZES]
     good += [encode(make(rng)) for make in (convolution, product) for _ in range(8)]
     for _ in range(count):
         encoded = good[rng.integers(len(good))]
         for _ in range(int(rng.choice([1, 1, 1, 2, 4]))):
             encoded = _damage(rng, encoded)
-        samples = int(rng.choice([1, 2, 3, 17]))
+        samples = int(rng.choice([1, 2, 3, 6, 17]))
         yield Case(encoded, samples, int(rng.integers(1 << 31)))
 
 

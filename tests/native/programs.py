@@ -104,6 +104,57 @@ def network(rng: np.random.Generator, block: str, *, positive: bool = False) -> 
     )  # fmt: skip
 
 
+SIZES = ((20, 40), (8, 8), (9, 11))
+
+
+def branches(
+    rng: np.random.Generator, block: str, size: tuple[int, int], *, positive: bool = False
+) -> RegionProgram:
+    """Values in more places than one: a shortcut that is a phase of a split, joins that hold one
+    another and joins that copy, an activation whose source lives on; pools of every kind.
+
+    The first size is wider than vectors, the second narrower, the third odd.
+    """
+    pads = (1, 1, 1, 1)
+    relu, gelu = Epilogue(activation=RELU), Activation("gelu")
+    instructions: tuple[Instruction, ...] = (
+        Conv(0, 0, (3, 3), pads=pads, epilogue=Epilogue(0, None, RELU)),  # 1
+        Subsample(1, (2, 2), 3, 5),  # 2: only added to a product
+        Conv(1, 1, (3, 3), (2, 2), pads, epilogue=relu),  # 3
+        Conv(3, 2, (3, 3), pads=pads, epilogue=Epilogue(None, 2, RELU)),  # 4
+        Activate(4, gelu),  # 5
+        Conv(4, 3, (1, 1)),  # 6
+        Concat((4, 6)),  # 7
+        Conv(7, 4, (3, 3), pads=pads, epilogue=relu),  # 8
+        Concat((4, 6, 8)),  # 9: begins as 7 does
+        Concat((5, 5)),  # 10
+        MaxPool(10, (2, 4), (1, 3)),  # 11
+        AveragePool(9, (3, 3), (3, 3), pads, count_include_pad=True),  # 12
+        MaxPool(1, (2, 2), (2, 2)),  # 13
+        AveragePool(1, (4, 2), (1, 2)),  # 14
+        MaxPool(1, (3, 3), (1, 1), pads),  # 15
+        GlobalAveragePool(9),  # 16
+        Linear(16, 5, Epilogue(None, None, RELU)),  # 17
+        *(() if positive else (LayerNorm(17, 1),)),  # 18
+    )
+    first = 1 + len(instructions)  # the number of what follows
+    instructions += (
+        Conv(1, 7, (3, 3), pads=pads, epilogue=Epilogue(None, None, gelu), groups=8),
+        Add(first, 1),  # both may be written over what they read
+        Activate(first + 1, Activation("tanh")),
+        Conv(first + 2, 6, (1, 1)),
+        Conv(13, 6, (1, 1), (1, 2)),
+        Subsample(13, (1, 2), 0, 1),  # also an output: made on its own
+    )
+    shapes = [(8, 54), (16, 72), (16, 144), (5, 16), (5, 189), (100, 26), (5, 8), (8, 9)]
+    outputs = (10, 11, 12, 14, 15, first - 1, first + 3, first + 4, first + 5)
+    return RegionProgram(
+        (Planes(6, *size),), instructions, outputs,
+        tuple(weight(rng, *shape, block, positive=positive) for shape in shapes),
+        tuple(numbers(rng, size, positive=positive) for size in (8, 100)),
+    )  # fmt: skip
+
+
 def convolution(rng: np.random.Generator) -> RegionProgram:
     """One convolution of any geometry, with a bias and a residual now and then."""
     kernel, stride, dilation = (tuple(rng.integers(1, 4, 2)) for _ in range(3))
