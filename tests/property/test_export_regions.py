@@ -1,4 +1,4 @@
-"""A region means the same to stock ONNX Runtime, to ONNX's evaluator and to the NumPy reference."""
+"""A region means the same to stock ONNX Runtime, ONNX's evaluator, the engine and the reference."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
@@ -17,6 +18,7 @@ from pruneaug_cli.kernels.activation import NONE, RELU
 from pruneaug_cli.kernels.decoding import decode
 from pruneaug_cli.kernels.encoding import EncodedRegion, encode
 from pruneaug_cli.kernels.inference import value_shapes
+from pruneaug_cli.kernels.native import NativeBackend
 from pruneaug_cli.kernels.program import (
     Activate,
     Add,
@@ -271,6 +273,31 @@ def test_stock_runtimes_compute_what_the_reference_computes(
         for got, want, bound in zip(found, expected, bounds, strict=True):
             assert got.shape == want.shape
             assert (np.abs(got - want) <= bound).all()
+
+
+@pytest.fixture(scope="module")
+def native() -> NativeBackend:
+    backend = NativeBackend()
+    if reason := backend.why_unavailable():
+        pytest.skip(reason)
+    return backend
+
+
+@settings(max_examples=300, deadline=None)
+@given(programs(), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_the_engine_computes_what_the_reference_computes(
+    native: NativeBackend, program: RegionProgram, batch: int, seed: int
+) -> None:
+    """Twice the same bits: what one run leaves in a buffer shows in the next."""
+    inputs = _feeds(program, batch, seed)
+    with native.library.open_region(encode(program)) as region:
+        answers, again = region.run(inputs), region.run(inputs)
+    expected = BACKENDS.create("reference").run(program, inputs)
+    relative = 2 * _roundings(program) * np.finfo(np.float32).eps
+    bounds = [relative * size + 1e-30 for size in _magnitudes(program, inputs)]
+    for got, repeated, want, bound in zip(answers, again, expected, bounds, strict=True):
+        assert got.tobytes() == repeated.tobytes()
+        assert (np.abs(got - want) <= bound).all()
 
 
 @given(programs())
