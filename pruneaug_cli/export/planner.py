@@ -18,11 +18,12 @@ from pruneaug_cli.export.partition import Edge, convex_clusters
 from pruneaug_cli.export.recognise import recognise
 from pruneaug_cli.export.schema import MAX_REGIONS
 from pruneaug_cli.kernels.inference import value_shapes
-from pruneaug_cli.kernels.limits import MOST_PORTS
-from pruneaug_cli.kernels.program import Floats, RegionProgram, ValueShape, Weight
+from pruneaug_cli.kernels.limits import MOST_PORTS, MOST_RECORDS
+from pruneaug_cli.kernels.program import Concat, Floats, RegionProgram, ValueShape, Weight
 
 NO_SPARSE_LAYER = "no sparse layer in its part of the graph"
 TOO_MANY_PORTS = f"its part of the graph has more than {MOST_PORTS} inputs or outputs"
+TOO_LONG = f"its part of the graph has more than {MOST_RECORDS} instructions or values to join"
 TOO_MANY = f"a file holds at most {MAX_REGIONS} regions, and larger ones were taken"
 
 
@@ -69,14 +70,15 @@ def plan_regions(
     wanted = [cluster for cluster in clusters if _is_wanted(cluster, dense_regions=dense_regions)]
     inside = {atom.output for cluster in wanted for atom in cluster}
     trimmed = [trim(cluster, inside) for cluster in wanted]
-    fitting = [kept for kept, _ in trimmed if not _has_too_many_ports(kept)]
+    beyond = {kept: _why_beyond(kept) for kept, _ in trimmed}
+    fitting = [kept for kept, _ in trimmed if beyond[kept] is None]
     taken = sorted(fitting, key=_size, reverse=True)[:MAX_REGIONS]
     reasons = dict(recognised.reasons)
     for cluster in clusters:
         reasons |= {} if cluster in wanted else _for_all(cluster, NO_SPARSE_LAYER)
     for kept, left in trimmed:
         if kept not in taken:
-            reasons |= _for_all(kept, TOO_MANY if kept in fitting else TOO_MANY_PORTS)
+            reasons |= _for_all(kept, beyond[kept] or TOO_MANY)
         for atom, reason in left.items():
             reasons |= _for_all((atom,), reason)
     outside = [
@@ -93,9 +95,13 @@ def _is_wanted(cluster: Cluster, *, dense_regions: bool) -> bool:
     return any(dense_regions or weight.mask is not None for weight in weights)
 
 
-def _has_too_many_ports(cluster: Cluster) -> bool:
+def _why_beyond(cluster: Cluster) -> str | None:
+    """Why a cluster is no region for the engine; None when it is one."""
     inputs, outputs = _ports_of(cluster)
-    return max(len(inputs), len(outputs)) > MOST_PORTS
+    if max(len(inputs), len(outputs)) > MOST_PORTS:
+        return TOO_MANY_PORTS
+    joined = sum(len(atom.inputs) for atom in cluster if isinstance(atom.instruction, Concat))
+    return TOO_LONG if max(len(cluster), joined) > MOST_RECORDS else None
 
 
 def _for_all(cluster: Cluster, reason: str) -> dict[ir.Node, str]:

@@ -122,6 +122,7 @@ class _InstructionDecoder:
         self._weights = weights
         self._values = values
         self._operands = operands
+        self._read = 0  # operands, of the concats so far
 
     def decode(self, record: tuple[int, ...]) -> Instruction:
         opcode, source, _, bias, residual = record[:5]
@@ -158,6 +159,9 @@ class _InstructionDecoder:
         start, count = p[:2]
         if not 0 <= start <= start + count <= len(self._operands):
             raise ValueError(f"operands {start} to {start + count} of {len(self._operands)}")
+        if start != self._read:
+            raise ValueError(f"its operands start at {start}, expected {self._read}")
+        self._read += count
         sources = self._operands[start : start + count]
         if sources[:1] != (source,):
             raise ValueError(f"source {source} is not the first of its operands {sources}")

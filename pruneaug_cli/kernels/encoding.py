@@ -32,7 +32,8 @@ Opcodes and parameters::
     7 global_average_pool
     8 flatten
     9 subsample       p = sh sw  before after
-    10 concat         source = its first value, p = its operands: the first of them, how many
+    10 concat         source = its first value, p = its operands: the first of them, how many;
+                      those of one concat stand behind those of the concat before
     11 layer_norm     p = offset of its scale, bits of its epsilon, features
 
 The activation is its place in :data:`pruneaug_cli.kernels.activation.KINDS`; low and high are

@@ -31,6 +31,8 @@ MOST_POSITIONS = 1 << 30
 """Of one plane with its padding."""
 MOST_FLOATS = (1 << 31) - (1 << 16)
 """Of a value with its padding: the engine's offsets are 32 bits wide."""
+MOST_RECORDS = 1 << 14
+"""Instructions of one region, and operands of all its concats."""
 MOST_PORTS = 64
 """Inputs, and outputs, of one region: MAX_PORTS in ``native/src/ort_op.c``."""
 MOST_AXES = 8

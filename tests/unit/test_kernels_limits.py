@@ -8,7 +8,7 @@ import pytest
 
 from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, MatrixShape
 from pruneaug_cli.export.nodes import TOO_MANY_AXES
-from pruneaug_cli.export.planner import TOO_MANY_PORTS
+from pruneaug_cli.export.planner import TOO_LONG, TOO_MANY_PORTS
 from pruneaug_cli.kernels import limits
 from pruneaug_cli.kernels.activation import RELU
 from pruneaug_cli.kernels.encoding import encode
@@ -91,7 +91,7 @@ def test_numbers_of_the_sources_are_those_here():
         ("MOST_SIZE", limits.MOST_SIZE), ("MOST_WINDOW", limits.MOST_WINDOW),
         ("MOST_ELEMENTS", limits.MOST_ELEMENTS), ("MOST_PHASES", limits.MOST_PHASES),
         ("MOST_POSITIONS", limits.MOST_POSITIONS), ("MAX_PORTS", limits.MOST_PORTS),
-        ("MAX_RANK", limits.MOST_AXES),
+        ("MOST_RECORDS", limits.MOST_RECORDS), ("MAX_RANK", limits.MOST_AXES),
     ):  # fmt: skip
         found = re.search(rf"(?:#define {name} |\b{name} = )([^/,\n]+)", text)
         assert found is not None, name
@@ -175,3 +175,15 @@ def test_a_part_with_more_inputs_than_the_engine_binds_stays_outside(count):
     result = plan(found, ["w"])
     assert len(result.regions) == (count <= limits.MOST_PORTS)
     assert set(reasons(result).values()) == (set() if result.regions else {TOO_MANY_PORTS})
+
+
+@pytest.mark.parametrize(("most", "inside"), [(3, True), (2, False)])
+def test_a_part_with_more_than_the_engine_reads_stays_outside(monkeypatch, most, inside):
+    """Three values are joined by one of two instructions."""
+    monkeypatch.setattr("pruneaug_cli.export.planner.MOST_RECORDS", most)
+    found = graph(
+        [node("j = Concat x x x", axis=-1), node("y = MatMul j w")], {"w": floats(12, 12)},
+        x=("N", 4),
+    )  # fmt: skip
+    result = plan(found, ["w"])
+    assert reasons(result) == ({} if inside else dict.fromkeys(("Concat", "MatMul"), TOO_LONG))

@@ -11,6 +11,7 @@ import pytest
 
 from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, MatrixShape
 from pruneaug_cli.kernels.activation import Activation
+from pruneaug_cli.kernels.decoding import decode
 from pruneaug_cli.kernels.encoding import EncodedRegion, encode
 from pruneaug_cli.kernels.native import NativeBackend
 from pruneaug_cli.kernels.program import (
@@ -62,6 +63,7 @@ def changed(encoded: EncodedRegion, position: int, value: int) -> EncodedRegion:
         (HEADER, 1, "program version 1 is not the supported 2: export the model again"),
         (HEADER + 1, 0, "header: count 0 at position 1 is out of range"),
         (HEADER + 4, 1 << 40, "header: count 1099511627776 at position 4 is out of range"),
+        (HEADER + 4, 16385, "header: count 16385 at position 4 is out of range"),
         (INPUT, 3, "input 0: bad shape 3: 2 x 5 x 5"),
         (INPUT + 1, 1 << 62, "input 0: bad shape"),
         (OUTPUT, 0, "output 0 is not the result of an instruction"),
@@ -164,6 +166,31 @@ def test_lists_vectors_and_numbers_are_checked(library, position, value, message
         assert len(region.run([np.ones((1, 2), np.float32), np.ones((1, 3), np.float32)])) == 1
     with pytest.raises(ValueError, match=message):
         library.open_region(changed(joined_rows(), position, value))
+
+
+def test_no_two_joins_share_a_list(library):
+    """Else a short program could join more values than it has integers."""
+    program = RegionProgram((Rows(2),), (Concat((0, 0)), Concat((0, 0))), (1, 2), (), ())
+    encoded = encode(program)
+    second = 6 + 4 + 2 + 4 + 20 + 8  # behind header, input, outputs, operands, first instruction
+    assert encoded.program[second] == 2
+    shared = changed(encoded, second, 0)
+    message = "its operands start at 0, expected 2"
+    with pytest.raises(ValueError, match=rf"instruction 1 \(Concat\): {message}"):
+        library.open_region(shared)
+    with pytest.raises(ValueError, match=message):
+        decode(shared)
+
+
+def test_products_that_share_a_weight_may_not_take_all_memory(library):
+    """A file of a few megabytes would have become 32 GiB of packed weights."""
+    weight = Weight("w", np.ones((1024, 1024), np.float32))
+    program = RegionProgram(
+        (Rows(1024),), tuple(Linear(0, 0) for _ in range(8192)), (8192,), (weight,), ()
+    )
+    message = r"instruction 4096 \(Linear\): the weights up to here exceed 4294967296 floats"
+    with pytest.raises(ValueError, match=message):
+        library.open_region(encode(program))
 
 
 _MUTATE = textwrap.dedent(

@@ -80,6 +80,9 @@ static int read_product(reading *at, int64_t cols) {
         return refuse(at, "weight %lld does not exist", (long long)at->record[2]);
     at->op->weight = (int32_t)at->record[2];
     const pa_weight *weight = &program->weight[at->op->weight];
+    at->from->packed += weight->count;
+    if (at->from->packed > MOST_PACKED)
+        return refuse(at, "the weights up to here exceed %lld floats", (long long)MOST_PACKED);
     if (cols != weight->cols)
         return refuse(at, "%lld inputs per output do not fit a %dx%d weight", (long long)cols,
                       weight->rows, weight->cols);
@@ -158,6 +161,10 @@ static int read_concat(reading *at) {
     if (!within(count, 2, program->operands) || !within(start, 0, program->operands - count))
         return refuse(at, "operands %lld to %lld of %d", (long long)start,
                       (long long)(start + (uint64_t)count), program->operands);
+    if (start != at->from->operands) /* each belongs to one concat: no more work than integers */
+        return refuse(at, "its operands start at %lld, expected %lld", (long long)start,
+                      (long long)at->from->operands);
+    at->from->operands += count;
     at->op->operand = program->operand + start;
     at->op->operands = (int32_t)count;
     if (at->op->operand[0] != at->op->source)

@@ -104,6 +104,7 @@ static int read_weight(pa_reader *from, int32_t index) {
                            index, from->values_size);
         count = record[4] * block;
     }
+    weight->count = count;
     weight->values = pa_floats(from, record[5], count);
     if (!weight->values)
         return pa_fail(from->error, "weight %d: values lie outside the blob of %zu floats", index,
@@ -141,7 +142,9 @@ static int read_outputs(pa_reader *from) {
 int pa_program_read(pa_program *program, const int64_t *integers, size_t size, const float *values,
                     size_t values_size, const uint8_t *masks, size_t masks_size, pa_error error) {
     *program = (pa_program){0};
-    pa_reader from = {program, integers, size, 0, values, values_size, masks, masks_size, error};
+    pa_reader from = {.program = program, .integers = integers, .size = size,
+                      .values = values, .values_size = values_size,
+                      .masks = masks, .masks_size = masks_size, .error = error};
     if (read_header(&from)) return -1;
     for (int32_t i = 0; i < program->inputs; i++)
         if (read_input(&from, i)) return -1;

@@ -38,6 +38,7 @@ typedef struct { /* rows have height = width = 1 and their features as channels 
 typedef struct {
     int32_t rows, cols;
     int32_t block_rows, block_cols; /* a dense weight is one block, and it is kept */
+    int64_t count;                  /* of values */
     const float *values;            /* into the caller's blob; valid during creation only */
     const uint8_t *mask;            /* likewise; null when dense */
 } pa_weight;

@@ -7,10 +7,11 @@
 /* Products of two sizes stay below 2^48 and of a size and a count below 2^62: no int64 overflows.
  * Far above real networks, far below what would make an index wrap. pruneaug_cli/kernels/limits.py
  * knows the same numbers. */
-#define MOST_RECORDS 65536
+#define MOST_RECORDS 16384 /* of a kind; planning takes the square of it */
 #define MOST_SIZE ((int64_t)1 << 24)
 #define MOST_WINDOW ((int64_t)1 << 12)
 #define MOST_ELEMENTS ((int64_t)1 << 28) /* floats of one value, per sample: 1 GiB */
+#define MOST_PACKED ((int64_t)1 << 32)   /* floats of all products' weights, which may share a blob */
 
 typedef struct {
     pa_program *program;
@@ -21,6 +22,8 @@ typedef struct {
     const uint8_t *masks;
     size_t masks_size;
     pa_error error;
+    int64_t packed;   /* floats of the weights of the products read so far */
+    int64_t operands; /* of the concats read so far */
 } pa_reader;
 
 static inline int within(int64_t value, int64_t low, int64_t high) {
