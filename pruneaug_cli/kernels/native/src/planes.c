@@ -103,28 +103,67 @@ static void zero_row(float *to, int32_t first, int32_t end) {
     for (int32_t x = first; x < end; x++) to[x] = 0.0f;
 }
 
-/* One phase of a channel; or, where `odd` is given, that of the even columns and that of the odd
- * ones at once: they come from the same vectors. */
+/* Every second float of each row, from 0 and (where `odd` is given) from 1 on, with zeros up to the
+ * pitch. The last vector of a row has the same lanes in all rows. */
+PA_INLINE void take_pairs(const float *restrict from, int64_t step, int32_t floats, int32_t rows,
+                          float *restrict even, float *restrict odd, int32_t pitch,
+                          const int both) {
+    const int32_t whole = floats / (2 * PA_LANES) * PA_LANES, room = pitch - whole;
+    const int32_t left = floats - 2 * whole, low = left < PA_LANES ? left : PA_LANES;
+    for (; rows > 0; rows--, from += step, even += pitch) {
+        for (int32_t x = 0; x < whole; x += PA_LANES) {
+            pa_vec first = pa_load(from + 2 * x), second = pa_load(from + 2 * x + PA_LANES);
+            pa_store(even + x, pa_evens(first, second));
+            if (both) pa_store(odd + x, pa_odds(first, second));
+        }
+        if (room > 0) {
+            pa_vec first = pa_load_first(from + 2 * whole, low);
+            pa_vec second = pa_load_first(from + 2 * whole + PA_LANES, left - low);
+            pa_store_first(even + whole, pa_evens(first, second), room);
+            if (both) pa_store_first(odd + whole, pa_odds(first, second), room);
+        }
+        if (both) odd += pitch;
+    }
+}
+
+/* The rows that hold data, of one phase of a channel; or, where `other` is given, of that of the
+ * even columns and of that of the odd ones at once: they come from the same vectors. */
+static void split_rows(const float *row, int64_t step, int32_t stride, const phase_part *even,
+                       const phase_part *odd, float *to, float *other, int32_t pitch) {
+    int32_t floats = odd ? even->cols + odd->cols : 2 * even->cols - 1;
+    if (stride == 2 && pitch - floats / (2 * PA_LANES) * PA_LANES <= PA_LANES) {
+        if (odd)
+            take_pairs(row, step, floats, even->rows, to, other, pitch, 1);
+        else
+            take_pairs(row, step, floats, even->rows, to, NULL, pitch, 0);
+        return;
+    }
+    for (int32_t y = 0; y < even->rows; y++, row += step, to += pitch) {
+        if (odd)
+            take_second(row, to, even->cols, other, odd->cols);
+        else
+            take_every(row, stride, to, even->cols);
+        zero_row(to, even->cols, pitch);
+        if (!odd) continue;
+        zero_row(other, odd->cols, pitch);
+        other += pitch;
+    }
+}
+
 static void split_channel(const pa_split *split, const pa_planes *from, int32_t channel,
                           const phase_part *even, const phase_part *odd, int64_t to_stride,
-                          int32_t to_pitch) {
-    int64_t step = (int64_t)split->stride[0] * from->pitch;
-    const float *row = from->data + channel * from->stride +
-                       (even->rows ? (int64_t)even->row * from->pitch + even->col : 0);
+                          int32_t pitch) {
     float *to = even->to + channel * to_stride;
     float *other = odd ? odd->to + channel * to_stride : NULL;
-    for (int32_t y = 0; y < split->data[0]; y++, row += step, to += to_pitch) {
-        int32_t evens = y < even->rows ? even->cols : 0;
-        int32_t odds = odd && y < odd->rows ? odd->cols : 0;
-        if (odds)
-            take_second(row, to, evens, other, odds);
-        else if (evens)
-            take_every(row, split->stride[1], to, evens);
-        zero_row(to, evens, to_pitch);
-        if (!odd) continue;
-        zero_row(other, odds, to_pitch);
-        other += to_pitch;
+    int32_t end = split->data[0] * pitch;
+    if (even->rows) {
+        const float *row = from->data + channel * from->stride +
+                           (int64_t)even->row * from->pitch + even->col;
+        split_rows(row, (int64_t)split->stride[0] * from->pitch, split->stride[1], even, odd, to,
+                   other, pitch);
     }
+    zero_row(to, even->rows * pitch, end);
+    if (odd) zero_row(other, even->rows * pitch, end);
 }
 
 static void split_channels(const pa_split *split, const pa_planes *from, int32_t first,
