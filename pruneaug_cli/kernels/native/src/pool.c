@@ -6,6 +6,8 @@
 #include "vector.h"
 
 enum {
+    LINE = 16,       /* floats of a cache line */
+    ROWS_AHEAD = 8,  /* that are fetched: hardware stops at the end of each short run of lines */
     BATCH = 128,     /* windows folded at a time */
     MOST_KERNEL = 64 /* columns of a window that is folded so */
 };
@@ -106,6 +108,43 @@ static void pool_plane_in_pairs(const pooling *p, int32_t channel) {
             pool_pairs(p, channel, y, 0);
 }
 
+/* `count` columns of some rows, folded. */
+PA_INLINE pa_vec fold_some(const float *at, int32_t rows, int32_t pitch, int32_t count) {
+    pa_vec value = pa_load_first(at, count);
+    for (int32_t y = 1; y < rows; y++)
+        value = pa_larger(value, pa_load_first(at += pitch, count));
+    return value;
+}
+
+/* The usual 3 x 3 windows at every second column, one column of pads on the left: the middle and
+ * right columns of windows pair up within registers; the left ones are the right ones of those
+ * before. */
+static void pool_threes(const pooling *p, int32_t channel, int32_t row) {
+    int32_t rows[2], pitch = p->from->pitch;
+    clip_axis(p, 0, row, rows);
+    const float *from = row_of(p->from, channel, rows[0]);
+    float *to = (float *)row_of(p->to, channel, row);
+    pa_vec before = pa_splat(-INFINITY);
+    for (int32_t x = 0; x < p->to->width; x += PA_LANES) {
+        int32_t count = p->to->width - x < PA_LANES ? p->to->width - x : PA_LANES;
+        int32_t first = 2 * count < PA_LANES ? 2 * count : PA_LANES, rest = 2 * count - first;
+        for (int32_t i = 0; i < 4; i++) __builtin_prefetch(from + ROWS_AHEAD * pitch + 4 * x + LINE * i);
+        pa_vec low = fold_some(from + 2 * x, rows[1] - rows[0], pitch, first);
+        pa_vec high = fold_some(from + 2 * x + PA_LANES, rows[1] - rows[0], pitch, rest);
+        pa_vec right = pa_odds(low, high);
+        pa_vec value = pa_larger(pa_shift_in(before, right), pa_evens(low, high));
+        pa_store_first(to + x, pa_larger(value, right), count);
+        before = right;
+    }
+}
+
+/* Windows of pool_threes, the last of which ends inside the image. */
+static int are_threes(const pooling *p) {
+    const pa_window *window = p->window;
+    return !p->is_mean && window->kernel[0] == 3 && window->kernel[1] == 3 &&
+           window->stride[1] == 2 && window->pads[1] == 1 && 2 * p->to->width <= p->from->width;
+}
+
 /* One batch of windows through all channels and rows. */
 PA_INLINE void pool_batch(const pooling *p, folded *work, const int is_mean, const int stride) {
     const pa_window *window = p->window;
@@ -181,6 +220,9 @@ static void pool(pooling *p) {
                  !window->pads[axis + 2];
     if (pairs)
         for (int32_t c = 0; c < p->to->channels; c++) pool_plane_in_pairs(p, c);
+    else if (are_threes(p))
+        for (int32_t c = 0; c < p->to->channels; c++)
+            for (int32_t y = 0; y < p->to->height; y++) pool_threes(p, c, y);
     else if (window->stride[1] <= 2 && window->kernel[1] <= MOST_KERNEL)
         pool_quickly(p);
     else

@@ -90,12 +90,15 @@ PA_INLINE void pa_store_first(float *to, pa_vec value, int32_t count) {
 #if PA_LANES == 16
 #define PA_EVENS 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
 #define PA_ODDS 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#define PA_SHIFTED 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30
 #elif PA_LANES == 8
 #define PA_EVENS 0, 2, 4, 6, 8, 10, 12, 14
 #define PA_ODDS 1, 3, 5, 7, 9, 11, 13, 15
+#define PA_SHIFTED 7, 8, 9, 10, 11, 12, 13, 14
 #else
 #define PA_EVENS 0, 2, 4, 6
 #define PA_ODDS 1, 3, 5, 7
+#define PA_SHIFTED 3, 4, 5, 6
 #endif
 PA_INLINE pa_vec pa_evens(pa_vec low, pa_vec high) {
     return __builtin_shufflevector(low, high, PA_EVENS);
@@ -104,10 +107,21 @@ PA_INLINE pa_vec pa_odds(pa_vec low, pa_vec high) {
     return __builtin_shufflevector(low, high, PA_ODDS);
 }
 
+/* The last lane of one vector, then all lanes but the last of the next. */
+PA_INLINE pa_vec pa_shift_in(pa_vec before, pa_vec value) {
+    return __builtin_shufflevector(before, value, PA_SHIFTED);
+}
+
 /* The larger of two lanes; NaN when one of them is. */
 PA_INLINE pa_vec pa_larger(pa_vec a, pa_vec b) {
+#if defined(__AVX512F__)
+    __m512 larger = _mm512_max_ps((__m512)a, (__m512)b); /* b where one is NaN */
+    __mmask16 is_nan = _mm512_cmp_ps_mask((__m512)a, (__m512)a, _CMP_UNORD_Q);
+    return (pa_vec)_mm512_mask_mov_ps(larger, is_nan, (__m512)a);
+#else
     pa_bits take = (b > a) | (b != b);
     return (pa_vec)(((pa_bits)b & take) | ((pa_bits)a & ~take));
+#endif
 }
 
 /* All lanes together, in halves: the same order on every run. */
