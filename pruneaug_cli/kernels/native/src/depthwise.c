@@ -19,7 +19,7 @@ PA_INLINE void tile(const pa_depthwise *d, int32_t channel, int64_t at, const in
         const float *from = x + d->offset[t];
         const pa_vec w = pa_splat(weight[t]);
         if (masked && d->group[t]) {
-            pa_lanes lanes = pa_load_lanes(d->lanes + d->group[t] * PA_LANES);
+            pa_lanes lanes = pa_load_lanes(d->lanes + d->group[t] * d->lanes_stride);
 #pragma GCC unroll 8
             for (int v = 0; v < V; v++) acc[v] += pa_load_some(from + v * PA_LANES, lanes) * w;
         } else {

@@ -8,6 +8,8 @@
 
 enum {
     MOST_PHASES = 4096,
+    MOST_NARROW = 32, /* columns of planes without pads: shifts by them are groups of entries */
+    SAVED = 32,       /* of so many vectors one must be saved */
     LINE = 16, /* floats of a cache line: planes start at lines */
     MOST_POSITIONS = 1 << 30, /* of a plane with its pads: offsets are int32 */
 };
@@ -49,8 +51,7 @@ static int32_t find_layout(pa_plan *plan, const pa_shape *shape) {
     plan->layout[plan->layouts] = (pa_layout){.height = shape->height,
                                               .width = shape->width,
                                               .pitch = shape->width,
-                                              .narrow = shape->width <= PA_LANES &&
-                                                        PA_LANES % shape->width == 0};
+                                              .narrow = shape->width <= MOST_NARROW};
     return plan->layouts++;
 }
 
@@ -197,8 +198,18 @@ static void find_shortcuts(pa_plan *plan) {
     }
 }
 
+/* Planes without pads between rows have fewer vectors, but entries then mask their lanes. For
+ * depthwise convolutions, one multiply-add per load, that pays only where all vectors of a plane
+ * have the same lanes. */
+static int pays_narrow(const pa_layout *layout) {
+    if (PA_LANES % layout->width == 0) return 1;
+    int64_t padded = ceiling((int64_t)(layout->height - 1) * layout->pitch + layout->width, PA_LANES);
+    int64_t vectors = ceiling((int64_t)layout->height * layout->width, PA_LANES);
+    return !layout->depthwise && (padded - vectors) * SAVED >= padded;
+}
+
 static int finish_layout(pa_layout *layout, pa_error error) {
-    layout->narrow &= layout->pitch > layout->width;
+    layout->narrow = layout->narrow && layout->pitch > layout->width && pays_narrow(layout);
     if (layout->narrow) layout->pitch = layout->width;
     int64_t positions = (int64_t)(layout->height - 1) * layout->pitch + layout->width;
     int64_t padded = ((int64_t)layout->height + layout->reach[0]) * layout->pitch;
@@ -226,6 +237,9 @@ int pa_layouts_make(pa_plan *plan, pa_error error) {
         const pa_instruction *op = &program->instruction[i];
         if (op->opcode != PA_CONV) continue;
         pa_reach reach = pa_conv_reach(program, op);
+        if (pa_is_depthwise(program, op))
+            plan->layout[plan->layout_of[op->source]].depthwise =
+                plan->layout[plan->layout_of[op->result]].depthwise = 1;
         if (reach.aligned)
             require_reach(&plan->layout[plan->layout_of[op->source]], &reach);
         else if (add_split(plan, op, &reach))
@@ -242,9 +256,9 @@ int pa_layouts_make(pa_plan *plan, pa_error error) {
 /* Lane groups of a conv on a narrow layout: one per column shift; shift 0 reads all lanes. */
 static int find_groups(const pa_layout *layout, const pa_window *window, uint8_t *group,
                        int8_t *lanes) {
-    int32_t shift_of[2 * PA_LANES] = {0};
+    int32_t shift_of[2 * MOST_NARROW] = {0}, positions = layout->vectors * PA_LANES;
     int groups = 1;
-    memset(lanes, -1, PA_LANES);
+    memset(lanes, -1, (size_t)positions);
     for (int32_t x = 0; x < window->kernel[1]; x++) {
         int32_t shift = floor_divide(tap(window, 1, x), window->stride[1]);
         int found = 0;
@@ -252,9 +266,9 @@ static int find_groups(const pa_layout *layout, const pa_window *window, uint8_t
         group[x] = (uint8_t)found;
         if (found < groups) continue;
         shift_of[groups] = shift;
-        for (int32_t lane = 0; lane < PA_LANES; lane++) {
-            int32_t from = lane % layout->width + shift;
-            lanes[groups * PA_LANES + lane] = from >= 0 && from < layout->width ? -1 : 0;
+        for (int32_t i = 0; i < positions; i++) {
+            int32_t from = i % layout->width + shift;
+            lanes[groups * positions + i] = from >= 0 && from < layout->width ? -1 : 0;
         }
         groups++;
     }
@@ -292,10 +306,11 @@ int pa_conv_columns(const pa_plan *plan, const pa_instruction *op, int64_t strid
     const pa_layout *layout = &plan->layout[plan->layout_of[op->result]];
     int32_t *offset = malloc(count * sizeof *offset);
     uint8_t *group = calloc(count, 1), *group_of = calloc((size_t)op->window.kernel[1], 1);
-    *lanes = malloc(2 * PA_LANES * PA_LANES);
+    int32_t groups = smaller(op->window.kernel[1] + 1, 2 * MOST_NARROW);
+    *lanes = malloc((size_t)(layout->narrow ? groups : 1) * (size_t)layout->vectors * PA_LANES);
     int failed = !offset || !group || !group_of || !*lanes;
     if (!failed) {
-        int32_t groups = layout->narrow ? find_groups(layout, &op->window, group_of, *lanes) : 1;
+        groups = layout->narrow ? find_groups(layout, &op->window, group_of, *lanes) : 1;
         fill_columns(plan, op, stride, group_of, offset, group);
         int64_t channels = plan->program.shapes[op->source].channels / op->groups;
         int32_t rows = plan->program.weight[op->weight].rows / op->groups;

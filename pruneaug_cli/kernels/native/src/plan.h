@@ -19,6 +19,7 @@ typedef struct {
     int32_t reach[2]; /* how many rows, columns kernels look beyond the data */
     int32_t pitch;
     int32_t narrow;  /* pitch == width although kernels look beyond: entries mask their lanes */
+    int32_t depthwise; /* some such convolution reads or makes them */
     int32_t vectors; /* that cover the height x pitch positions */
     int64_t stride;
     int8_t *keep; /* per position of those vectors, -1 where data is; null: everywhere */

@@ -29,10 +29,12 @@ typedef struct { /* one strip at one tile of positions */
 } cursor;
 
 /* Adds `entries` entries of one lane group to the accumulators. */
-PA_INLINE void accumulate(cursor *at, int32_t entries, const int8_t *flags, pa_vec acc[8][8],
-                          const int R, const int V, const int fetch) {
-    pa_lanes lanes = {0};
-    if (flags) lanes = pa_load_lanes(flags);
+PA_INLINE void accumulate(cursor *at, int32_t entries, const int masked, const int8_t *flags,
+                          pa_vec acc[8][8], const int R, const int V, const int fetch) {
+    pa_lanes lanes[8];
+    if (masked)
+#pragma GCC unroll 8
+        for (int v = 0; v < V; v++) lanes[v] = pa_load_lanes(flags + v * PA_LANES);
     for (int32_t e = 0; e < entries; e++) {
         const float *x = at->x + *at->offset++, *soon = at->soon_x + *at->soon_offset++;
         pa_vec input[8];
@@ -42,7 +44,7 @@ PA_INLINE void accumulate(cursor *at, int32_t entries, const int8_t *flags, pa_v
             __builtin_prefetch(soon + i);
 #pragma GCC unroll 8
         for (int v = 0; v < V; v++)
-            input[v] = flags ? pa_load_some(x + v * PA_LANES, lanes) : pa_load(x + v * PA_LANES);
+            input[v] = masked ? pa_load_some(x + v * PA_LANES, lanes[v]) : pa_load(x + v * PA_LANES);
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) {
             pa_vec weight = pa_splat(at->weight[r]);
@@ -107,9 +109,9 @@ PA_INLINE void tile(const pa_product *p, int32_t index, int64_t at, const int R,
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
         for (int v = 0; v < V; v++) acc[r][v] = pa_splat(p->bias[strip->row + r]);
-    accumulate(&here, run[0], (const int8_t *)0, acc, R, V, fetch);
+    accumulate(&here, run[0], 0, (const int8_t *)0, acc, R, V, fetch);
     for (int32_t g = 1; g < strips->groups; g++)
-        accumulate(&here, run[g], p->lanes + g * PA_LANES, acc, R, V, fetch);
+        accumulate(&here, run[g], 1, p->lanes + g * p->lanes_stride + at, acc, R, V, fetch);
     finish(p, strip->row, at, acc, R, V);
 }
 

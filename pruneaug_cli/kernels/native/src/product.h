@@ -7,8 +7,6 @@
 #include "activation.h"
 #include "pack.h"
 
-enum { PA_MOST_GROUPS = 32 }; /* lane groups of one product: distinct column shifts of a kernel */
-
 /* For each strip row m: y[m] = act(sum over its entries of weight * x[offset] + bias[m] +
  * residual[m]), for `vectors` vectors of consecutive positions. x, y and residual are planes,
  * `y_stride` and `residual_stride` floats apart; residual may be y itself. */
@@ -19,8 +17,9 @@ typedef struct {
     float *y;
     const float *residual; /* or null */
     const int8_t *keep;    /* per position, -1: store, 0: store zero; or null: store all */
-    const int8_t *lanes;   /* [groups][PA_LANES]: lanes a group of entries reads; group 0 reads all */
-    int64_t y_stride, residual_stride;
+    const int8_t *lanes;   /* [groups][lanes_stride], likewise: what a group of entries reads; all
+                            * positions for group 0 */
+    int64_t y_stride, residual_stride, lanes_stride;
     int32_t planes; /* of x: decides how many positions are worked on at a time */
     int32_t vectors;
     int32_t crossing; /* some offset is no multiple of a cache line */

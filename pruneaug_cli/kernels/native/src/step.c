@@ -78,6 +78,7 @@ static void run_positions(const void *work, int32_t first, int32_t last) {
     part.y += shift;
     if (part.residual) part.residual += shift;
     if (part.keep) part.keep += shift;
+    if (part.lanes) part.lanes += shift;
     part.vectors = last - first;
     pa_product_run(&part, 0, part.strips->count);
 }
@@ -108,6 +109,7 @@ static void run_conv(const pa_run *call, const pa_step *step) {
         .residual = residual_data(call, step),
         .keep = layout->keep,
         .lanes = conv->lanes,
+        .lanes_stride = (int64_t)layout->vectors * PA_LANES,
         .y_stride = layout->stride,
         .residual_stride = step->residual >= 0 ? plan->slot[step->residual].stride : 0,
         .vectors = layout->vectors,
@@ -132,6 +134,7 @@ static void run_depthwise(const pa_run *call, const pa_step *step) {
         .offset = conv->tap_offset,
         .group = conv->tap_group,
         .lanes = conv->lanes,
+        .lanes_stride = (int64_t)layout->vectors * PA_LANES,
         .keep = layout->keep,
         .x_stride = plan->slot[step->source].stride,
         .y_stride = layout->stride,
