@@ -17,7 +17,8 @@ from networks import Network
 from torch import nn
 
 from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, keep_best
-from pruneaug_cli.export import export_dense, export_sparse
+from pruneaug_cli.errors import ModelFileError
+from pruneaug_cli.export import export_dense, export_sparse, read_model
 from pruneaug_cli.layers import ModelTrace, set_matrix, trace_model
 
 SEED = 0
@@ -96,9 +97,9 @@ def prune(case: Case) -> PrunedNetwork:
 
 
 def write_files(case: Case, folder: Path, library: Path) -> ModelFiles:
-    """Export the dense and the sparse file; both are taken as they are when they are there."""
+    """Export the dense and the sparse file, unless both are there and of the present format."""
     files = ModelFiles(folder / f"{case.stem}.dense.onnx", folder / f"{case.stem}.onnx")
-    if not (files.dense.is_file() and files.sparse.is_file()):
+    if not (files.dense.is_file() and _is_current(files.sparse)):
         pruned = prune(case)
         export_sparse(
             pruned.model, (pruned.example,), {}, files.sparse, masks=pruned.masks,
@@ -107,6 +108,14 @@ def write_files(case: Case, folder: Path, library: Path) -> ModelFiles:
         )  # fmt: skip
         export_dense(pruned.model, (pruned.example,), {}, files.dense)
     return files
+
+
+def _is_current(sparse: Path) -> bool:
+    try:
+        read_model(sparse)
+    except ModelFileError:
+        return False
+    return True
 
 
 def write_peer_file(case: Case, folder: Path) -> Path:

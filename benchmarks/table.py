@@ -29,7 +29,11 @@ _MODEL_COLUMNS: dict[str, Callable[[Row], str]] = {
     "DeepSparse": lambda row: _ratio(row, "deepsparse_s"),
     "DeepSparse, unstructured": lambda row: _ratio(row, "deepsparse_unstructured_s"),
     "OpenVINO, dense": lambda row: _ratio(row, "openvino_s"),
-    "predicted": lambda row: "–" if row["predicted_s"] is None else _seconds(row["predicted_s"]),
+    "predicted": lambda row: (
+        "–"
+        if row["predicted_s"] is None
+        else f"{_seconds(row['predicted_s'])} ({row['prediction_error']:+.1%})"
+    ),
     "file": lambda row: f"{_mega(row['dense_size_bytes'])} → {_mega(row['size_bytes'])} MB",
 }
 _KERNEL_COLUMNS: dict[str, Callable[[Row], str]] = {

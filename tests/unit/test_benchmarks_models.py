@@ -9,7 +9,7 @@ import pytest
 import torch
 import whole
 from networks import NETWORKS
-from random_models import Case, prune
+from random_models import Case, prune, write_files
 from shapes import FOLDER, describe, read_shapes
 
 from pruneaug_cli.core import BlockShape
@@ -66,6 +66,22 @@ def test_a_row_holds_what_was_measured(
     assert sparse["stock_s"] > 0.0
     assert sparse["deepsparse_s"] is None
     assert sparse["peers"]["deepsparse_s"] == "not asked for: see --peers"
+
+
+@pytest.mark.slow
+def test_files_are_kept_until_they_are_damaged_or_of_another_format(tmp_path: Path) -> None:
+    case = Case(NETWORKS["resnet20-32"], BlockShape(8, 1), 0.9)
+    library = tmp_path / "library.so"
+    library.write_bytes(b"not run here")
+    files = write_files(case, tmp_path, library)
+    exported = files.sparse.read_bytes()
+    files.dense.write_bytes(b"kept")
+    assert write_files(case, tmp_path, library) == files
+    assert files.dense.read_bytes() == b"kept"
+    files.sparse.write_bytes(exported[:-100])
+    write_files(case, tmp_path, library)
+    assert files.sparse.read_bytes() == exported
+    assert files.dense.read_bytes() != b"kept"
 
 
 def test_a_change_of_speed_between_rounds_moves_no_ratio() -> None:
