@@ -29,7 +29,18 @@ int pa_linear_make(pa_linear *linear, const pa_weight *weight, const float *bias
 void pa_linear_free(pa_linear *linear);
 int64_t pa_linear_bytes(const pa_linear *linear);
 
+/* Memory of products, kept from one to the next. */
+typedef struct {
+    float *floats;
+    int64_t size;
+} pa_scratch;
+
+/* At the start of a cache line, or null when memory runs out. What it held before is lost. */
+float *pa_scratch_take(pa_scratch *scratch, int64_t floats);
+void pa_scratch_free(pa_scratch *scratch);
+
 /* 0, or -1 when memory runs out. */
-int pa_linear_run(const pa_linear *linear, const pa_rows *rows, pa_crew *crew);
+int pa_linear_run(const pa_linear *linear, const pa_rows *rows, pa_scratch *scratch,
+                  pa_crew *crew);
 
 #endif

@@ -9,6 +9,10 @@ typedef int32_t NAME(bits) __attribute__((vector_size(4 * LANES)));
 
 PA_INLINE NAME(vec) NAME(load)(const float *from) { return *(const NAME(memory) *)from; }
 
+PA_INLINE NAME(vec) NAME(relu)(NAME(vec) x) { /* NaN passes */
+    return (NAME(vec))((NAME(bits))x & ~(x < (NAME(vec)){0}));
+}
+
 /* Residual and activation, then the strip's outputs of one sample. A strip that pads goes through
  * memory of its own: nothing outside its rows is read or written. */
 PA_INLINE void NAME(finish)(const pa_linear *l, const pa_rows *rows, const pa_strip *strip,
@@ -25,8 +29,7 @@ PA_INLINE void NAME(finish)(const pa_linear *l, const pa_rows *rows, const pa_st
     for (int r = 0; r < RV; r++) {
         NAME(vec) value = acc[r];
         if (rows->residual) value += NAME(load)(rows->residual + place + r * LANES);
-        if (rows->activation.kind == PA_ACT_RELU)
-            value = (NAME(vec))((NAME(bits))value & ~(value < (NAME(vec)){0}));
+        if (rows->activation.kind == PA_ACT_RELU) value = NAME(relu)(value);
         *(NAME(memory) *)(rows->y + place + r * LANES) = value;
     }
     if (rows->activation.kind > PA_ACT_RELU)
@@ -99,5 +102,69 @@ PA_INLINE void NAME(single)(const pa_linear *l, const pa_rows *rows, int32_t fir
             for (int u = 1; u < U; u++) acc[0][r] += acc[u][r];
         }
         NAME(finish)(l, rows, strip, sample, acc[0], RV);
+    }
+}
+
+/* One entry for NT packed samples. */
+PA_INLINE void NAME(entry)(const float *from, const float *weight, NAME(vec) acc[][4],
+                           const int RV, const int NT) {
+    NAME(vec) w[4];
+#pragma GCC unroll 4
+    for (int r = 0; r < RV; r++) w[r] = NAME(load)(weight + r * LANES);
+#pragma GCC unroll 12
+    for (int n = 0; n < NT; n++)
+#pragma GCC unroll 4
+        for (int r = 0; r < RV; r++) acc[n][r] += w[r] * from[n];
+}
+
+/* NT of the `pitch` samples of a packed tile: input k of sample n is x[k * pitch + n]. U entries at
+ * a time, as with one sample, where additions would wait for each other. */
+PA_INLINE void NAME(packed)(const pa_linear *l, const pa_rows *rows, const packed_strip *here,
+                            const float *x, int64_t sample, const int32_t pitch, const int RV,
+                            const int NT, const int U) {
+    const pa_strip *strip = here->strip;
+    const int32_t *offset = l->tokens.offsets + strip->offset;
+    const float *weight = l->tokens.values + strip->value, *later = here->later;
+    const int64_t step = here->step, valid = rows->samples - sample;
+    NAME(vec) acc[PA_ACCUMULATORS][4];
+#pragma GCC unroll 24
+    for (int n = 0; n < U * NT; n++)
+#pragma GCC unroll 4
+        for (int r = 0; r < RV; r++)
+            acc[n][r] = n < NT ? NAME(load)(l->bias + strip->row + r * LANES) : (NAME(vec)){0};
+    int32_t e = 0;
+#pragma GCC unroll 4 /* its end is foreseen more often: 3% */
+    for (; e + U <= strip->entries; e += U)
+#pragma GCC unroll 2
+        for (int u = 0; u < U; u++, weight += RV * LANES, later += step) {
+            const float *soon = x + (int64_t)offset[e + u + SOON] * pitch;
+            __builtin_prefetch(soon);
+            __builtin_prefetch(soon + NT - 1);
+            __builtin_prefetch(later);
+            NAME(entry)(x + (int64_t)offset[e + u] * pitch, weight, acc + u * NT, RV, NT);
+        }
+    if (e < strip->entries) NAME(entry)(x + (int64_t)offset[e] * pitch, weight, acc, RV, NT);
+#pragma GCC unroll 12
+    for (int n = 0; n < NT && U > 1; n++)
+#pragma GCC unroll 4
+        for (int r = 0; r < RV; r++) acc[n][r] += acc[NT + n][r];
+    if (strip->rows != strip->height || rows->residual || valid < NT) {
+#pragma GCC unroll 12
+        for (int n = 0; n < NT; n++)
+            if (n < valid) NAME(finish)(l, rows, strip, sample + n, acc[n], RV);
+        return;
+    }
+    if (rows->activation.kind == PA_ACT_RELU)
+#pragma GCC unroll 12
+        for (int n = 0; n < NT; n++)
+#pragma GCC unroll 4
+            for (int r = 0; r < RV; r++) acc[n][r] = NAME(relu)(acc[n][r]);
+    float *y = rows->y + sample * l->rows + strip->row;
+#pragma GCC unroll 12
+    for (int n = 0; n < NT; n++) {
+#pragma GCC unroll 4
+        for (int r = 0; r < RV; r++) *(NAME(memory) *)(y + n * l->rows + r * LANES) = acc[n][r];
+        if (rows->activation.kind > PA_ACT_RELU)
+            pa_activate_span(y + n * l->rows, RV * LANES, 0, rows->activation);
     }
 }

@@ -39,6 +39,7 @@ static void free_workspace(pa_workspace *space) {
     free(space->planes);
     free(space->rows);
     free(space->row);
+    pa_scratch_free(&space->scratch);
     free(space);
 }
 

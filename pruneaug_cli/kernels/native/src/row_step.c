@@ -47,7 +47,8 @@ int pa_run_row_step(const pa_run *call, const pa_step *step) {
     if (op->opcode == PA_LINEAR) {
         pa_rows rows = {row[op->source], residual, row[op->result], call->samples,
                         op->activation};
-        return pa_linear_run(&plan->linear[step->item], &rows, call->crew);
+        return pa_linear_run(&plan->linear[step->item], &rows, &call->space->scratch,
+                             call->crew);
     }
     if (op->opcode == PA_LAYER_NORM)
         run_normalisation(call, step);

@@ -13,6 +13,7 @@ typedef struct pa_workspace {
     float *rows;
     int64_t rows_size;
     float **row; /* per value that is rows */
+    pa_scratch scratch;
 } pa_workspace;
 
 typedef struct { /* one call of pa_region_run */

@@ -6,10 +6,10 @@
 
 #include "activation.h"
 
-/* to[f * pitch + s] = from[s * features + f] for s < samples; zero from there to `padded`, a
- * multiple of 4 that is at most pitch. */
-void pa_to_panel(const float *from, int64_t features, int64_t samples, int64_t padded, float *to,
-                 int64_t pitch);
+/* to[f * pitch + s] = from[s * features + f] for s < samples. The pitch is a multiple of 16 that is
+ * at least samples: then lanes up to the next multiple of 16 repeat the last sample; or it is less
+ * than 16, and equal to samples. */
+void pa_to_panel(const float *from, int64_t features, int64_t samples, float *to, int64_t pitch);
 
 /* to[s * features + f] = act(from[f * pitch + s] + residual[s * features + f]). */
 void pa_from_panel(const float *from, int64_t pitch, int64_t features, int64_t samples,

@@ -1,0 +1,264 @@
+/* The token-major kernels: outputs in a vector's lanes, weights of a strip loaded, inputs broadcast.
+ *
+ * Few samples are read where they lie; their inputs stay in the nearest cache while the weights
+ * stream by. Of many, a sample's inputs lie too far from those of the next: an entry would touch a
+ * cache line per sample, and use four bytes of each. So tiles of samples are transposed first, and
+ * an entry's inputs are neighbours; then a strip's weights stay in the nearest cache and the tiles
+ * stream by. */
+#include "tokens.h"
+
+#include <stdlib.h>
+
+#include "parallel.h"
+#include "transpose.h"
+#include "vector.h"
+
+enum {
+    AHEAD = 1024,             /* floats: how far ahead of use weights are fetched */
+    SOON = 6,                 /* entries that packed inputs are, at most PA_OFFSETS_AHEAD */
+    MOST_ROWS = 8,            /* samples of a tile of rows: more break their addressing */
+    MOST_AS_ROWS = 12,        /* samples that are not packed */
+    QUAD = 4,                 /* samples packed together */
+    MOST_QUADS = 3,           /* of a tile: 12 samples for two vectors of outputs */
+    PACKED_BYTES = 512 << 10, /* of a pass: half of a second cache */
+    ELEMENT = 8,              /* multiply-adds that take as long as packing a float */
+};
+
+/* The last rows of a matrix whose strip pads. */
+static void finish_part(const pa_rows *rows, const float *sums, int64_t place, int32_t count) {
+    for (int32_t i = 0; i < count; i++) {
+        float value = rows->residual ? sums[i] + rows->residual[place + i] : sums[i];
+        rows->y[place + i] = value;
+    }
+    pa_activate_span(rows->y + place, count, NULL, rows->activation);
+}
+
+typedef struct {
+    const pa_strip *strip;
+    const float *later; /* weights that are fetched meanwhile, `step` floats per entry */
+    int64_t step;
+} packed_strip;
+
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+
+#define LANES PA_LANES
+#define NAME(x) JOIN(full_, x)
+#include "linear_tile.h"
+#undef LANES
+#undef NAME
+#if PA_LANES > 8
+#define LANES 8
+#define NAME(x) JOIN(half_, x)
+#include "linear_tile.h"
+#undef LANES
+#undef NAME
+#endif
+#if PA_LANES > 4
+#define LANES 4
+#define NAME(x) JOIN(quarter_, x)
+#include "linear_tile.h"
+#undef LANES
+#undef NAME
+#endif
+
+typedef void (*rows_function)(const pa_linear *, const pa_rows *, int32_t, int32_t, int64_t);
+typedef void (*packed_function)(const pa_linear *, const pa_rows *, const packed_strip *,
+                                const float *, int64_t);
+
+/* Tiles of samples that lie as rows; one sample alone. */
+#define TILE_OF_ROWS(TYPE, RV, NT)                                                            \
+    static void TYPE##_##RV##x##NT(const pa_linear *l, const pa_rows *rows, int32_t first,    \
+                                   int32_t last, int64_t sample) {                            \
+        TYPE##_tile(l, rows, first, last, sample, RV, NT);                                    \
+    }
+#define SINGLE(TYPE, RV, U)                                                                   \
+    static void TYPE##_##RV##x1(const pa_linear *l, const pa_rows *rows, int32_t first,       \
+                                int32_t last, int64_t sample) {                               \
+        TYPE##_single(l, rows, first, last, sample, RV, U);                                   \
+    }
+#define TILES_5(TYPE, RV)                                                                     \
+    TILE_OF_ROWS(TYPE, RV, 2) TILE_OF_ROWS(TYPE, RV, 3) TILE_OF_ROWS(TYPE, RV, 4)             \
+    TILE_OF_ROWS(TYPE, RV, 5)
+#define TILES_8(TYPE, RV)                                                                     \
+    TILES_5(TYPE, RV) TILE_OF_ROWS(TYPE, RV, 6) TILE_OF_ROWS(TYPE, RV, 7)                     \
+    TILE_OF_ROWS(TYPE, RV, 8)
+
+/* Tiles of packed samples: as many at a time as there are accumulators for. */
+#define TILE_OF_PACKED(TYPE, RV, SIZE)                                                        \
+    static void TYPE##_##RV##p##SIZE(const pa_linear *l, const pa_rows *rows,                 \
+                                     const packed_strip *strip, const float *x,               \
+                                     int64_t sample) {                                        \
+        enum { MOST = PA_ACCUMULATORS / RV };                                                 \
+        enum { NT = SIZE <= MOST ? SIZE : SIZE <= 2 * MOST ? SIZE / 2 : SIZE / 4 };           \
+        enum { U = 2 * NT <= MOST ? 2 : 1 };                                                  \
+        for (int n = 0; n < SIZE; n += NT)                                                    \
+            TYPE##_packed(l, rows, strip, x + n, sample + n, SIZE, RV, NT, U);                \
+    }
+#define TILES_OF_PACKED(TYPE, RV) TILE_OF_PACKED(TYPE, RV, 8) TILE_OF_PACKED(TYPE, RV, 12)
+
+SINGLE(full, 1, 8)
+TILES_8(full, 1)
+SINGLE(full, 2, 4)
+TILES_5(full, 2)
+SINGLE(full, 4, 2)
+TILE_OF_ROWS(full, 4, 2)
+#if PA_ACCUMULATORS >= 24
+TILE_OF_ROWS(full, 2, 6) TILE_OF_ROWS(full, 2, 7) TILE_OF_ROWS(full, 2, 8)
+TILE_OF_ROWS(full, 4, 3) TILE_OF_ROWS(full, 4, 4) TILE_OF_ROWS(full, 4, 5)
+TILE_OF_ROWS(full, 4, 6)
+#endif
+TILES_OF_PACKED(full, 1) TILES_OF_PACKED(full, 2) TILES_OF_PACKED(full, 4)
+#if PA_LANES > 8
+SINGLE(half, 1, 8)
+TILES_8(half, 1)
+TILES_OF_PACKED(half, 1)
+#endif
+#if PA_LANES > 4
+SINGLE(quarter, 1, 8)
+TILES_8(quarter, 1)
+TILES_OF_PACKED(quarter, 1)
+#endif
+
+typedef struct {
+    int32_t height, most; /* rows of a strip; samples of a tile of rows */
+    rows_function rows[MOST_ROWS];
+    packed_function packed[2]; /* of 8, of 12 samples */
+} family;
+
+#define ROWS_8(TYPE, RV)                                                                      \
+    {TYPE##_##RV##x1, TYPE##_##RV##x2, TYPE##_##RV##x3, TYPE##_##RV##x4,                      \
+     TYPE##_##RV##x5, TYPE##_##RV##x6, TYPE##_##RV##x7, TYPE##_##RV##x8}
+#define PACKED(TYPE, RV) {TYPE##_##RV##p8, TYPE##_##RV##p12}
+
+/* Highest first; the last is the least and pads. */
+static const family families[] = {
+#if PA_ACCUMULATORS >= 24
+    {4 * PA_LANES, 6, {full_4x1, full_4x2, full_4x3, full_4x4, full_4x5, full_4x6},
+     PACKED(full, 4)},
+    {2 * PA_LANES, 8, ROWS_8(full, 2), PACKED(full, 2)},
+#else
+    {4 * PA_LANES, 2, {full_4x1, full_4x2}, PACKED(full, 4)},
+    {2 * PA_LANES, 5, {full_2x1, full_2x2, full_2x3, full_2x4, full_2x5}, PACKED(full, 2)},
+#endif
+    {PA_LANES, 8, ROWS_8(full, 1), PACKED(full, 1)},
+#if PA_LANES > 8
+    {8, 8, ROWS_8(half, 1), PACKED(half, 1)},
+#endif
+#if PA_LANES > 4
+    {4, 8, ROWS_8(quarter, 1), PACKED(quarter, 1)},
+#endif
+};
+enum { FAMILIES = sizeof families / sizeof *families };
+
+int32_t pa_tokens_height(int32_t rows) {
+    for (int i = 0; i < FAMILIES; i++)
+        if (families[i].height <= rows) return families[i].height;
+    return families[FAMILIES - 1].height;
+}
+
+static const family *family_of(int32_t height) {
+    const family *found = families;
+    while (found->height != height) found++;
+    return found;
+}
+
+/* -- samples as rows ------------------------------------------------------------------------ */
+
+typedef struct {
+    const pa_linear *linear;
+    const pa_rows *rows;
+    float *packed;
+    int64_t first, samples; /* of this pass */
+    int32_t quads, tiles;   /* fours of samples, the last filled up, in tiles of two or three */
+} token_work;
+
+/* The end of the strips that are as high as the first. */
+static int32_t band_end(const pa_strips *strips, int32_t first, int32_t last) {
+    int32_t end = first + 1;
+    while (end < last && strips->strip[end].height == strips->strip[first].height) end++;
+    return end;
+}
+
+static void run_rows(const void *context, int32_t first, int32_t last) {
+    const token_work *work = context;
+    const pa_strips *strips = &work->linear->tokens;
+    while (first < last) {
+        const family *kernels = family_of(strips->strip[first].height);
+        int32_t end = band_end(strips, first, last);
+        int64_t samples = work->rows->samples, sample = 0;
+        for (int64_t left = (samples + kernels->most - 1) / kernels->most; left > 0; left--) {
+            int64_t size = (samples - sample + left - 1) / left;
+            kernels->rows[size - 1](work->linear, work->rows, first, end, sample);
+            sample += size;
+        }
+        first = end;
+    }
+}
+
+/* -- packed samples ------------------------------------------------------------------------- */
+
+/* The first sample of a tile, within the pass. */
+static int64_t tile_start(const token_work *work, int32_t tile) {
+    return (int64_t)work->quads * tile / work->tiles * QUAD;
+}
+
+static void pack_tiles(const void *context, int32_t first, int32_t last) {
+    const token_work *work = context;
+    const int64_t cols = work->linear->cols;
+    for (int32_t t = first; t < last; t++) {
+        int64_t start = tile_start(work, t), size = tile_start(work, t + 1) - start;
+        int64_t left = work->samples - start;
+        pa_to_panel(work->rows->x + (work->first + start) * cols, cols, left < size ? left : size,
+                    work->packed + start * cols, size);
+    }
+}
+
+/* While the tiles of one strip are made, the weights of the next come from afar: all at once they
+ * would keep its first tile waiting. */
+static void run_packed(const void *context, int32_t first, int32_t last) {
+    const token_work *work = context;
+    const pa_strips *strips = &work->linear->tokens;
+    for (int32_t s = first; s < last; s++) {
+        const pa_strip *strip = &strips->strip[s];
+        const packed_function *tiles = family_of(strip->height)->packed;
+        const int64_t step = (strip->height + work->tiles - 1) / work->tiles;
+        packed_strip here = {
+            strip, strips->values + strip->value + (int64_t)strip->entries * strip->height, step};
+        for (int32_t t = 0; t < work->tiles; t++, here.later += step * strip->entries) {
+            int64_t start = tile_start(work, t), size = tile_start(work, t + 1) - start;
+            tiles[size / QUAD - 2](work->linear, work->rows, &here,
+                                   work->packed + start * work->linear->cols,
+                                   work->first + start);
+        }
+    }
+}
+
+/* One pass: its samples, packed, stay in the second cache. */
+static void run_pass(token_work *work, pa_crew *crew) {
+    const pa_linear *linear = work->linear;
+    work->quads = (int32_t)((work->samples + QUAD - 1) / QUAD);
+    work->tiles = (work->quads + MOST_QUADS - 1) / MOST_QUADS;
+    pa_run_range(crew, work->tiles, 1, ELEMENT * MOST_QUADS * QUAD * linear->cols, pack_tiles, work);
+    pa_run_strips(crew, &linear->tokens, work->samples, run_packed, work);
+}
+
+int pa_tokens_run(const pa_linear *linear, const pa_rows *rows, pa_scratch *scratch,
+                  pa_crew *crew) {
+    token_work work = {.linear = linear, .rows = rows};
+    const int64_t samples = rows->samples;
+    if (samples <= MOST_AS_ROWS) {
+        pa_run_strips(crew, &linear->tokens, samples, run_rows, &work);
+        return 0;
+    }
+    int64_t most = PACKED_BYTES / (int64_t)sizeof(float) / linear->cols;
+    if (most < 2 * MOST_AS_ROWS) most = 2 * MOST_AS_ROWS;
+    const int64_t passes = (samples + most - 1) / most, size = samples / passes;
+    work.packed = pa_scratch_take(scratch, (size + QUAD) * linear->cols);
+    if (!work.packed) return -1;
+    for (int64_t pass = 0; pass < passes; pass++, work.first += work.samples) {
+        work.samples = pass < samples % passes ? size + 1 : size;
+        run_pass(&work, crew);
+    }
+    return 0;
+}
