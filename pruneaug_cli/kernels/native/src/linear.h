@@ -22,6 +22,7 @@ typedef struct {
     float *y;                  /* (samples, rows) */
     int64_t samples;
     pa_activation activation;
+    int32_t number; /* of x in this run: equal numbers, equal rows; 0: none */
 } pa_rows;
 
 /* 0, or -1 when memory runs out. Free it in both cases. */
@@ -33,9 +34,10 @@ int64_t pa_linear_bytes(const pa_linear *linear);
 typedef struct {
     float *floats;
     int64_t size;
+    int32_t holds; /* the number of rows that lie here packed, all of them; 0: nothing */
 } pa_scratch;
 
-/* At the start of a cache line, or null when memory runs out. What it held before is lost. */
+/* At the start of a cache line, or null when memory runs out. */
 float *pa_scratch_take(pa_scratch *scratch, int64_t floats);
 void pa_scratch_free(pa_scratch *scratch);
 

@@ -234,31 +234,28 @@ static void run_packed(const void *context, int32_t first, int32_t last) {
     }
 }
 
-/* One pass: its samples, packed, stay in the second cache. */
-static void run_pass(token_work *work, pa_crew *crew) {
-    const pa_linear *linear = work->linear;
-    work->quads = (int32_t)((work->samples + QUAD - 1) / QUAD);
-    work->tiles = (work->quads + MOST_QUADS - 1) / MOST_QUADS;
-    pa_run_range(crew, work->tiles, 1, ELEMENT * MOST_QUADS * QUAD * linear->cols, pack_tiles, work);
-    pa_run_strips(crew, &linear->tokens, work->samples, run_packed, work);
-}
-
 int pa_tokens_run(const pa_linear *linear, const pa_rows *rows, pa_scratch *scratch,
                   pa_crew *crew) {
     token_work work = {.linear = linear, .rows = rows};
-    const int64_t samples = rows->samples;
+    const int64_t samples = rows->samples, cols = linear->cols;
     if (samples <= MOST_AS_ROWS) {
         pa_run_strips(crew, &linear->tokens, samples, run_rows, &work);
         return 0;
     }
-    int64_t most = PACKED_BYTES / (int64_t)sizeof(float) / linear->cols;
+    int64_t most = PACKED_BYTES / (int64_t)sizeof(float) / cols;
     if (most < 2 * MOST_AS_ROWS) most = 2 * MOST_AS_ROWS;
     const int64_t passes = (samples + most - 1) / most, size = samples / passes;
-    work.packed = pa_scratch_take(scratch, (size + QUAD) * linear->cols);
+    const int32_t whole = passes == 1 ? rows->number : 0, held = scratch->holds;
+    work.packed = pa_scratch_take(scratch, (size + QUAD) * cols);
     if (!work.packed) return -1;
     for (int64_t pass = 0; pass < passes; pass++, work.first += work.samples) {
         work.samples = pass < samples % passes ? size + 1 : size;
-        run_pass(&work, crew);
+        work.quads = (int32_t)((work.samples + QUAD - 1) / QUAD);
+        work.tiles = (work.quads + MOST_QUADS - 1) / MOST_QUADS;
+        if (!whole || whole != held)
+            pa_run_range(crew, work.tiles, 1, ELEMENT * MOST_QUADS * QUAD * cols, pack_tiles, &work);
+        pa_run_strips(crew, &linear->tokens, work.samples, run_packed, &work);
     }
+    scratch->holds = whole;
     return 0;
 }
