@@ -101,19 +101,25 @@ static void arrive(void *context, size_t index) {
     atomic_store(&crew->phase, DONE);
 }
 
-/* A place for each processor: a pool rarely has more threads. */
-static size_t places(void) {
+/* A place for each processor: a pool rarely has more threads. Asked once: the system answers from
+ * a file, which takes 20 us. */
+static int32_t places(void) {
+    static atomic_int known;
+    int32_t count = atomic_load_explicit(&known, memory_order_relaxed);
+    if (count > 0) return count;
 #if defined(_SC_NPROCESSORS_ONLN)
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    return processors < 2 ? 1 : processors > MOST ? MOST : (size_t)processors;
+    count = processors < 2 ? 1 : processors > MOST ? MOST : (int32_t)processors;
 #else
-    return MOST;
+    count = MOST;
 #endif
+    atomic_store_explicit(&known, count, memory_order_relaxed);
+    return count;
 }
 
 void pa_crew_run(const pa_parallel *parallel, atomic_int *usual,
                  void (*lead)(void *context, pa_crew *crew), void *context) {
-    size_t count = parallel ? places() : 1;
+    int32_t count = parallel ? places() : 1;
     if (count < 2) {
         lead(context, NULL);
         return;
@@ -121,7 +127,7 @@ void pa_crew_run(const pa_parallel *parallel, atomic_int *usual,
     pa_crew crew = {.lead = lead,
                     .context = context,
                     .usual = atomic_load_explicit(usual, memory_order_relaxed)};
-    parallel->run(parallel->state, arrive, &crew, count);
+    parallel->run(parallel->state, arrive, &crew, (size_t)count);
     atomic_store_explicit(usual, atomic_load(&crew.helpers), memory_order_relaxed);
 }
 
