@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pruneaug_cli.kernels.activation import RELU
+from pruneaug_cli.kernels.activation import RELU, Activation
 from pruneaug_cli.kernels.encoding import encode
 from pruneaug_cli.kernels.native import NativeBackend
 from pruneaug_cli.kernels.program import (
@@ -96,3 +96,37 @@ def test_runs_leave_nothing_behind_for_the_next(native, case):
         for ours, again, theirs in zip(found, runs[turn % 2], expected[turn % 2], strict=True):
             np.testing.assert_array_equal(ours, again)
             np.testing.assert_allclose(ours, theirs, rtol=terms * EPS, atol=0)
+
+
+@st.composite
+def bare_products(draw):
+    """A 1x1 convolution, perhaps with a residual: all its planes are the caller's."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    channels, outputs = draw(st.integers(1, 20)), draw(st.integers(1, 20))
+    image = (draw(st.integers(1, 20)), draw(st.integers(1, 20)))
+    matrix = rng.uniform(0.5, 1.0, (outputs, channels)).astype(np.float32)
+    epilogue = Epilogue(
+        None, draw(st.sampled_from([None, 1])), draw(st.sampled_from([RELU, Activation("silu")]))
+    )
+    program = RegionProgram(
+        (Planes(channels, *image), Planes(outputs, *image)),
+        (Conv(0, 0, (1, 1), epilogue=epilogue),), (2,), (Weight("w", matrix),), (),
+    )  # fmt: skip
+    samples = draw(st.integers(1, 3))
+    return program, [
+        rng.uniform(0.0, 1.0, (samples, count, *image)).astype(np.float32)
+        for count in (channels, outputs)
+    ]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(bare_products())
+def test_no_kernel_writes_beyond_the_callers_planes(native, case):
+    program, inputs = case
+    (expected,) = ReferenceBackend().run(program, inputs)
+    room = np.full(expected.size + 64, np.nan, np.float32)
+    result = room[: expected.size].reshape(expected.shape)
+    with native.library.open_region(encode(program)) as region:
+        region.run_into(inputs, [result])
+    np.testing.assert_allclose(result, expected, rtol=40 * EPS, atol=0)
+    assert np.isnan(room[expected.size :]).all()

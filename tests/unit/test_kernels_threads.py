@@ -135,3 +135,21 @@ def test_work_too_small_for_a_crew_asks_no_pool(x):
     with library.open_region(encode(program)) as region:
         _, counts = run_on(region, x, one_after_the_other)
     assert counts == []
+
+
+@pytest.mark.skipif(os.cpu_count() < 2, reason="a machine with one processor has no crew")
+@pytest.mark.parametrize("offer", [one_after_the_other, on_threads], ids=lambda f: f.__name__)
+def test_planes_of_the_caller_that_end_within_a_vector_are_shared(offer):
+    """The last tile makes positions again that the one before has made: never another thread's."""
+    rng = np.random.default_rng(5)
+    matrix = rng.standard_normal((40, 90)).astype(np.float32)
+    program = RegionProgram(
+        (Planes(90, 29, 31),), (Conv(0, 0, (1, 1)),), (1,), (Weight("w", matrix),), ()
+    )
+    x = rng.standard_normal((1, 90, 29, 31)).astype(np.float32)
+    with NativeBackend().library.open_region(encode(program)) as region:
+        (expected,) = region.run([x])
+        for _ in range(5):
+            (found,), counts = run_on(region, x, offer)
+            assert len(counts) == 1
+            np.testing.assert_array_equal(found, expected)

@@ -71,6 +71,12 @@ int32_t pa_split_of(const pa_plan *plan, const pa_instruction *op) {
     return (int32_t)(find_split((pa_plan *)plan, op) - plan->split);
 }
 
+static int is_output(const pa_program *program, int32_t value) {
+    for (int32_t i = 0; i < program->outputs; i++)
+        if (program->output[i] == value) return 1;
+    return 0;
+}
+
 /* Whether an instruction reads a value otherwise than through that split; -1 is no split. */
 static int reads_whole(const pa_plan *plan, const pa_instruction *op, int32_t value,
                        int32_t split) {
@@ -87,8 +93,7 @@ int32_t pa_only_split(const pa_plan *plan, int32_t value) {
     int32_t found = 0;
     while (found < plan->splits && plan->split[found].source != value) found++;
     if (found == plan->splits) return -1;
-    for (int32_t i = 0; i < program->outputs; i++)
-        if (program->output[i] == value) return -1;
+    if (is_output(program, value)) return -1;
     for (int32_t i = 0; i < program->instructions; i++)
         if (reads_whole(plan, &program->instruction[i], value, found)) return -1;
     return found;
@@ -169,8 +174,7 @@ static void require_split(pa_plan *plan, pa_split *split) {
 
 /* Whether a value is nothing but the residual of products. */
 static int is_only_added(const pa_program *program, int32_t value) {
-    for (int32_t i = 0; i < program->outputs; i++)
-        if (program->output[i] == value) return 0;
+    if (is_output(program, value)) return 0;
     for (int32_t i = 0; i < program->instructions; i++) {
         const pa_instruction *op = &program->instruction[i];
         int product = op->opcode == PA_CONV && !pa_is_depthwise(program, op);
@@ -208,6 +212,30 @@ static int pays_narrow(const pa_layout *layout) {
     return !layout->depthwise && (padded - vectors) * SAVED >= padded;
 }
 
+/* Finds layouts whose planes are all inputs or outputs that only convolutions read and make. */
+static void find_lent(pa_plan *plan) {
+    const pa_program *program = &plan->program;
+    for (int32_t i = 0; i < plan->layouts; i++) plan->layout[i].lent = 1;
+    for (int32_t v = program->inputs; v < program->values; v++)
+        if (plan->layout_of[v] >= 0 && !is_output(program, v))
+            plan->layout[plan->layout_of[v]].lent = 0;
+    for (int32_t i = 0; i < program->instructions; i++) {
+        const pa_instruction *op = &program->instruction[i];
+        int32_t source = plan->layout_of[op->source], result = plan->layout_of[op->result];
+        int product = op->opcode == PA_CONV && !pa_is_depthwise(program, op);
+        if (source >= 0 && (!product || !pa_conv_reach(program, op).aligned))
+            plan->layout[source].lent = 0;
+        if (result >= 0 && !product) plan->layout[result].lent = 0;
+    }
+}
+
+/* Planes as the caller has them, one right behind the other: no copy in, no copy out. */
+static int is_ragged(const pa_layout *layout) {
+    int64_t positions = (int64_t)layout->height * layout->width;
+    return layout->lent && layout->pitch == layout->width && !layout->reach[0] &&
+           positions > PA_LANES && positions % PA_LANES && positions <= MOST_POSITIONS;
+}
+
 static int finish_layout(pa_layout *layout, pa_error error) {
     layout->narrow = layout->narrow && layout->pitch > layout->width && pays_narrow(layout);
     if (layout->narrow) layout->pitch = layout->width;
@@ -218,6 +246,11 @@ static int finish_layout(pa_layout *layout, pa_error error) {
                        layout->width);
     layout->vectors = (int32_t)ceiling(positions, PA_LANES);
     int64_t covered = (int64_t)layout->vectors * PA_LANES;
+    if (is_ragged(layout)) {
+        layout->stride = positions;
+        layout->missing = (int32_t)(covered - positions);
+        return 0;
+    }
     layout->stride = ceiling(padded > covered ? padded : covered, LINE) * LINE;
     if (layout->stride % 1024 == 0) layout->stride += LINE; /* planes of one cache set: 4 KiB */
     if (layout->pitch == layout->width && positions == covered) return 0;
@@ -247,6 +280,7 @@ int pa_layouts_make(pa_plan *plan, pa_error error) {
                            MOST_PHASES);
     }
     for (int32_t i = 0; i < plan->splits; i++) require_split(plan, &plan->split[i]);
+    find_lent(plan);
     for (int32_t i = 0; i < plan->layouts; i++)
         if (finish_layout(&plan->layout[i], error)) return -1;
     find_shortcuts(plan);

@@ -20,7 +20,9 @@ typedef struct {
     int32_t pitch;
     int32_t narrow;  /* pitch == width although kernels look beyond: entries mask their lanes */
     int32_t depthwise; /* some such convolution reads or makes them */
+    int32_t lent;      /* all such planes are the caller's, and only convolutions touch them */
     int32_t vectors; /* that cover the height x pitch positions */
+    int32_t missing; /* positions of the last vector that are not there: planes follow at once */
     int64_t stride;
     int8_t *keep; /* per position of those vectors, -1 where data is; null: everywhere */
 } pa_layout;

@@ -146,14 +146,18 @@ static const tile_function (*tiles_for(const pa_product *p))[6] {
     return p->crossing ? tiles_crossing : tiles_near;
 }
 
-/* Tiles of equal width rather than wide ones and a narrow rest: 4 vectors are 2 + 2. */
+/* Tiles of equal width rather than wide ones and a narrow rest: 4 vectors are 2 + 2. Where the last
+ * vector is not all there, the last tile ends with the plane: it makes some positions again. */
 static void run_tiles(const pa_product *p, int32_t strip, int32_t vector, int32_t end) {
     const tile_function(*tiles)[6] = tiles_for(p);
     int height = p->strips->strip[strip].height;
-    for (int32_t left = (end - vector + widest[height] - 1) / widest[height]; left > 0; left--) {
+    int32_t left = (end - vector + widest[height] - 1) / widest[height];
+    if (p->missing && left == 1 && end - vector > 1) left = 2; /* else it would start too early */
+    for (; left > 0; left--) {
         int32_t width = (end - vector + left - 1) / left;
-        tiles[height][width - 1](p, strip, (int64_t)vector * PA_LANES);
+        int64_t at = (int64_t)vector * PA_LANES;
         vector += width;
+        tiles[height][width - 1](p, strip, vector < p->vectors ? at : at - p->missing);
     }
 }
 

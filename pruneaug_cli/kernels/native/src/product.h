@@ -22,6 +22,7 @@ typedef struct {
     int64_t y_stride, residual_stride, lanes_stride;
     int32_t planes; /* of x: decides how many positions are worked on at a time */
     int32_t vectors;
+    int32_t missing;  /* so many positions of the last vector are not there; 0 when vectors is 1 */
     int32_t crossing; /* some offset is no multiple of a cache line */
     pa_activation activation;
 } pa_product;

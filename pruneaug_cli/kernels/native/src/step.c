@@ -79,6 +79,7 @@ static void run_positions(const void *work, int32_t first, int32_t last) {
     if (part.residual) part.residual += shift;
     if (part.keep) part.keep += shift;
     if (part.lanes) part.lanes += shift;
+    if (last < part.vectors) part.missing = 0;
     part.vectors = last - first;
     pa_product_run(&part, 0, part.strips->count);
 }
@@ -113,7 +114,8 @@ static void run_conv(const pa_run *call, const pa_step *step) {
         .y_stride = layout->stride,
         .residual_stride = step->residual >= 0 ? plan->slot[step->residual].stride : 0,
         .vectors = layout->vectors,
-        .crossing = step->op->window.kernel[0] * step->op->window.kernel[1] > 1,
+        .missing = layout->missing,
+        .crossing = step->op->window.kernel[0] * step->op->window.kernel[1] > 1 || layout->missing,
         .activation = step->op->activation,
         .planes = plan->slot[step->source].planes,
     };
