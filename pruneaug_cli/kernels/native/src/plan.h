@@ -19,8 +19,8 @@ typedef struct {
     int32_t reach[2]; /* how many rows, columns kernels look beyond the data */
     int32_t pitch;
     int32_t narrow;  /* pitch == width although kernels look beyond: entries mask their lanes */
-    int32_t depthwise; /* some such convolution reads or makes them */
-    int32_t lent;      /* all such planes are the caller's, and only convolutions touch them */
+    int32_t depthwise; /* some depthwise convolution reads or makes them */
+    int32_t lent;      /* all are the caller's, and only other convolutions touch them */
     int32_t vectors; /* that cover the height x pitch positions */
     int32_t missing; /* positions of the last vector that are not there: planes follow at once */
     int64_t stride;
@@ -58,7 +58,7 @@ typedef struct {
     int64_t covered;          /* floats of each plane that its maker writes, pads too; or 0 */
 } pa_slot;
 
-typedef struct { /* slots of one geometry share a buffer in turn: its zeros stay zeros */
+typedef struct { /* slots of one geometry share a buffer in turn; buffers, memory */
     int64_t floats, slack;   /* of planes; of zeros before them, and behind them */
     int64_t place;           /* start of the planes in the workspace */
     int32_t slot;            /* its present holder while planning */

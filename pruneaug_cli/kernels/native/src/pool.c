@@ -128,7 +128,8 @@ static void pool_threes(const pooling *p, int32_t channel, int32_t row) {
     for (int32_t x = 0; x < p->to->width; x += PA_LANES) {
         int32_t count = p->to->width - x < PA_LANES ? p->to->width - x : PA_LANES;
         int32_t first = 2 * count < PA_LANES ? 2 * count : PA_LANES, rest = 2 * count - first;
-        for (int32_t i = 0; i < 4; i++) __builtin_prefetch(from + ROWS_AHEAD * pitch + 4 * x + LINE * i);
+        for (int32_t i = 0; i < 4; i++)
+            __builtin_prefetch(from + ROWS_AHEAD * pitch + 4 * x + LINE * i);
         pa_vec low = fold_some(from + 2 * x, rows[1] - rows[0], pitch, first);
         pa_vec high = fold_some(from + 2 * x + PA_LANES, rows[1] - rows[0], pitch, rest);
         pa_vec right = pa_odds(low, high);

@@ -5,8 +5,9 @@
 #include "crew.h"
 #include "plan.h"
 
-/* Buffers of one run. The planes' zeros are written once, when it is made: every kernel keeps
- * them, so a workspace can serve run after run. */
+/* Buffers of one run, zero when they are made. Every kernel keeps the zeros between planes, and
+ * the steps whose result lies where others lay clear them first: a workspace serves run after
+ * run. */
 typedef struct pa_workspace {
     struct pa_workspace *next;
     float *planes;
