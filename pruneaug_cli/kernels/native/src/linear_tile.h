@@ -148,18 +148,25 @@ PA_INLINE void NAME(packed)(const pa_linear *l, const pa_rows *rows, const packe
     for (int n = 0; n < NT && U > 1; n++)
 #pragma GCC unroll 4
         for (int r = 0; r < RV; r++) acc[n][r] += acc[NT + n][r];
-    if (strip->rows != strip->height || rows->residual || valid < NT) {
+    if (strip->rows != strip->height || valid < NT) {
 #pragma GCC unroll 12
         for (int n = 0; n < NT; n++)
             if (n < valid) NAME(finish)(l, rows, strip, sample + n, acc[n], RV);
         return;
     }
+    const int64_t place = sample * l->rows + strip->row;
+    if (rows->residual)
+#pragma GCC unroll 12
+        for (int n = 0; n < NT; n++)
+#pragma GCC unroll 4
+            for (int r = 0; r < RV; r++)
+                acc[n][r] += NAME(load)(rows->residual + place + n * l->rows + r * LANES);
     if (rows->activation.kind == PA_ACT_RELU)
 #pragma GCC unroll 12
         for (int n = 0; n < NT; n++)
 #pragma GCC unroll 4
             for (int r = 0; r < RV; r++) acc[n][r] = NAME(relu)(acc[n][r]);
-    float *y = rows->y + sample * l->rows + strip->row;
+    float *y = rows->y + place;
 #pragma GCC unroll 12
     for (int n = 0; n < NT; n++) {
 #pragma GCC unroll 4
