@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -51,6 +52,17 @@ def test_a_library_is_built_once(fake, tmp_path):
     assert compiler.build() == first
     assert first.stat().st_mtime_ns == written
     assert first.name == f"pruneaug_ops-{compiler.key()}.so"
+
+
+def test_other_sources_make_another_library(fake, tmp_path):
+    command, sources = [str(fake())], tmp_path / "sources"
+    shutil.copytree(SOURCES, sources)
+    usual = Compiler(command, tmp_path / "cache")
+    other = Compiler(command, tmp_path / "cache", sources=sources)
+    assert other.key() == usual.key()
+    (sources / "pack.c").write_text("// nothing\n")
+    assert other.key() != usual.key()
+    assert str(SOURCES) not in other.build().read_text()
 
 
 def test_the_key_covers_the_compiler(fake, tmp_path):

@@ -55,6 +55,7 @@ class Compiler:
         command: the compiler and its first arguments; None: ``PRUNEAUG_CC``, else ziglang.
         cache: the folder; None: the user's cache folder.
         target: what to build for (``targets.py``).
+        sources: another folder of C files in place of the engine's, for experiments.
 
     Raises:
         UnsupportedError: nobody knows the target.
@@ -65,9 +66,11 @@ class Compiler:
         command: Sequence[str] | None = None,
         cache: Path | None = None,
         target: str = NATIVE,
+        sources: Path = SOURCES,
     ) -> None:
         self._command = tuple(command) if command is not None else None
         self._cache = cache
+        self._sources = sources
         self.target = find_target(target)
 
     def for_target(self, target: str) -> "Compiler":
@@ -76,7 +79,7 @@ class Compiler:
         Raises:
             UnsupportedError: nobody knows the target.
         """
-        return Compiler(self._command, self._cache, target)
+        return Compiler(self._command, self._cache, target, self._sources)
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -116,9 +119,13 @@ class Compiler:
         """Digest of all that shapes the library."""
         here = _instruction_set() if self.target.name == NATIVE else self.target.name
         steps = [*self._compile_steps(Path()), self._link_step(Path(), [])]
-        words = (word.replace(str(SOURCES), "src") for step in steps for word in step)
+        words = (word.replace(str(self._sources), "src") for step in steps for word in step)
         texts = (self.version(), here, *words)
-        files = (part for path in _files() for part in (path.name.encode(), path.read_bytes()))
+        files = (
+            part
+            for path in _files(self._sources)
+            for part in (path.name.encode(), path.read_bytes())
+        )
         return digest_bytes(*(text.encode() for text in texts), *files)[:16]
 
     def build(self) -> Path:
@@ -160,7 +167,9 @@ class Compiler:
 
     def _build_in(self, folder: Path) -> Path:
         for variant in self.target.variants:
-            (folder / f"{variant.name}.h").write_text(_names(variant.name), encoding="utf-8")
+            (folder / f"{variant.name}.h").write_text(
+                _names(variant.name, self._sources), encoding="utf-8"
+            )
         steps = self._compile_steps(folder)
         environment = dict(self._environment_items())
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
@@ -172,8 +181,9 @@ class Compiler:
     def _compile_steps(self, folder: Path) -> list[list[str]]:
         """One command per source and variant, the longest first; each ends with what it makes."""
         common = [*self.command, *machine_flags(self.target, self.command), *_FLAGS, "-c"]
-        shared = [path for path in _files() if path.name in _SHARED]
-        engine = [path for path in _files() if path.suffix == ".c" and path not in shared]
+        files = _files(self._sources)
+        shared = [path for path in files if path.name in _SHARED]
+        engine = [path for path in files if path.suffix == ".c" and path not in shared]
         names = "".join(f"V({variant.name})" for variant in self.target.variants)
         steps = []
         for path in sorted(engine, key=lambda path: -path.stat().st_size):
@@ -228,18 +238,18 @@ def _require(step: Sequence[str], environment: dict[str, str]) -> None:
         raise _RejectedError(step, done.stderr)
 
 
-def _names(variant: str) -> str:
+def _names(variant: str, sources: Path = SOURCES) -> str:
     """A header that gives everything called ``pa_…`` in the sources a name of this variant.
 
     Types and static functions are renamed with the rest: within one variant nothing changes.
     """
-    words = {word for path in _files() for word in _NAME.findall(path.read_text("utf-8"))}
+    words = {word for path in _files(sources) for word in _NAME.findall(path.read_text("utf-8"))}
     lines = (f"#define {word} pa_{variant}_{word.removeprefix('pa_')}" for word in sorted(words))
     return "\n".join(["#define PA_EXPORT", *lines, ""])
 
 
-def _files() -> list[Path]:
-    return sorted(path for path in SOURCES.iterdir() if path.suffix in (".c", ".h"))
+def _files(sources: Path) -> list[Path]:
+    return sorted(path for path in sources.iterdir() if path.suffix in (".c", ".h"))
 
 
 @functools.lru_cache(maxsize=8)
