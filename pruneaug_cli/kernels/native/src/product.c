@@ -13,7 +13,7 @@ enum {
     WEIGHTS_AHEAD = 1024,      /* floats */
     LINE = 16,                 /* floats of a cache line */
     NEAR_WEIGHTS = 256 * 1024, /* bytes that stay in L2 from one run to the next */
-    BLOCK_BYTES = 384 * 1024,  /* measured: 96 KiB is 10% slower at 56 x 56, 768 KiB not faster */
+    BLOCK_BYTES = 1536 * 1024, /* of input: 384 KiB is 3% slower in ResNet-50, no end as fast */
     LEAST_BLOCK = 6,          /* the widest tile */
 };
 
@@ -161,7 +161,8 @@ static void run_tiles(const pa_product *p, int32_t strip, int32_t vector, int32_
     }
 }
 
-/* Vectors of positions per block: those of all input planes fit the second cache. */
+/* Vectors of positions per block. More input than the second cache holds is no harm: it is read
+ * along planes, ahead of use. Small blocks read their weights again from there, and are. */
 static int32_t block_size(const pa_product *p) {
     int32_t size = BLOCK_BYTES / (int32_t)sizeof(pa_vec) / p->planes;
     return size < LEAST_BLOCK ? LEAST_BLOCK : size;
