@@ -46,6 +46,14 @@ class Edit:
         path.write_text(text.replace(self.old, self.new), "utf-8")
 
 
+def _as_knobs(**constants: str) -> str:
+    """Variables that begin with a constant's value; what follows reads them in its place."""
+    lines = (
+        f"{_KNOB}{knob} = {name};\n#define {name} knob_{knob}\n" for knob, name in constants.items()
+    )
+    return "".join(lines)
+
+
 _FETCH = """    switch (knob_fetch) {
     case 1: return tiles_near;
     case 2: return tiles_crossing;
@@ -68,10 +76,9 @@ _NARROW = "widest[9] = {0, 6, 6, 4, 3, 0, 2, 0, 1};"
 
 EDITS: Sequence[Edit] = (
     Edit("product.c", "FAR_WEIGHTS = 2 };", "FAR_WEIGHTS = 2, NO_INPUT = 4 };\n"
-         f"{_KNOB}fetch;\n{_KNOB}low;\n{_KNOB}block = BLOCK_BYTES;\n{_KNOB}ahead = AHEAD;"),
+         f"{_KNOB}fetch;\n{_KNOB}low;\n" + _as_knobs(block="BLOCK_BYTES", ahead="AHEAD")),
     Edit("product.c", "__builtin_prefetch(soon + i);",
          "if (!(fetch & NO_INPUT)) __builtin_prefetch(soon + i);"),
-    Edit("product.c", "offset : offset + AHEAD,", "offset : offset + knob_ahead,"),
     Edit("product.c", f"#if PA_ACCUMULATORS >= 24\nstatic const int {_WIDEST}",
          f"{_MORE_TILES}#if PA_ACCUMULATORS >= 24\n{_KNOB}{_WIDEST}"),
     Edit("product.c", f"static const int {_NARROW}", f"{_KNOB}{_NARROW}"),
@@ -80,17 +87,12 @@ EDITS: Sequence[Edit] = (
     Edit("product.c", "if (PA_ACCUMULATORS < 24 && rows",
          "if ((PA_ACCUMULATORS < 24 || knob_low) && rows"),
     Edit("product.c", _FAR, _FETCH + _FAR),
-    Edit("product.c", "size = BLOCK_BYTES / ", "size = knob_block / "),
     Edit("linear.c", '#include "vector.h"\n', f'#include "vector.h"\n{_KNOB}channels;\n'),
     Edit("linear.c", "if (height >= PA_LANES) return 0;",
          "if (height >= PA_LANES) return knob_channels ? PA_LANES : 0;"),
-    Edit("tokens.c", _LAST_ROWS, f"{_KNOB}weights = AHEAD;\n#define AHEAD knob_weights\n"
-         f"{_KNOB}rows = MOST_AS_ROWS;\n{_KNOB}quads = MOST_QUADS;\n"
-         f"{_KNOB}packed = PACKED_BYTES;\n{_LAST_ROWS}"),
-    Edit("tokens.c", "samples <= MOST_AS_ROWS)", "samples <= knob_rows)"),
-    Edit("tokens.c", "most = PACKED_BYTES / ", "most = knob_packed / "),
-    Edit("tokens.c", "(work.quads + MOST_QUADS - 1) / MOST_QUADS",
-         "(work.quads + knob_quads - 1) / knob_quads"),
+    Edit("tokens.c", _LAST_ROWS, _as_knobs(
+        weights="AHEAD", rows="MOST_AS_ROWS", quads="MOST_QUADS", packed="PACKED_BYTES"
+    ) + _LAST_ROWS),
 )  # fmt: skip
 
 
