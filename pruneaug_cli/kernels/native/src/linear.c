@@ -65,13 +65,23 @@ static int32_t channels_from(const pa_linear *linear, int32_t height) {
     return channel < token ? PA_LANES : 0;
 }
 
+/* Columns times the pitch of packed samples, once: the kernel is bound by how much it decodes. */
+static int scale_offsets(pa_linear *linear) {
+    size_t count = (size_t)linear->tokens.entries + PA_OFFSETS_AHEAD;
+    linear->packed_offsets = malloc(count * sizeof *linear->packed_offsets);
+    if (!linear->packed_offsets) return -1;
+    for (size_t e = 0; e < count; e++)
+        linear->packed_offsets[e] = linear->tokens.offsets[e] * PA_TOKENS_PITCH;
+    return 0;
+}
+
 int pa_linear_make(pa_linear *linear, const pa_weight *weight, const float *bias) {
     size_t rows = (size_t)weight->rows;
     *linear = (pa_linear){.rows = weight->rows, .cols = weight->cols};
     linear->bias = calloc(rows + PA_LANES, sizeof(float)); /* read whole vectors at the end */
     if (!linear->bias) return -1;
     if (bias) memcpy(linear->bias, bias, rows * sizeof(float));
-    if (pack(weight, pa_tokens_height, 1, &linear->tokens)) return -1;
+    if (pack(weight, pa_tokens_height, 1, &linear->tokens) || scale_offsets(linear)) return -1;
     linear->channels_from = channels_from(linear, shared_rows(weight));
     if (!linear->channels_from) return 0;
     linear->panel = weight->cols <= WIDE_COLS ? WIDE_PANEL : NARROW_PANEL;
@@ -81,12 +91,14 @@ int pa_linear_make(pa_linear *linear, const pa_weight *weight, const float *bias
 void pa_linear_free(pa_linear *linear) {
     pa_strips_free(&linear->tokens);
     pa_strips_free(&linear->channels);
+    free(linear->packed_offsets);
     free(linear->bias);
     *linear = (pa_linear){0};
 }
 
 int64_t pa_linear_bytes(const pa_linear *linear) {
-    return pa_strips_bytes(&linear->tokens) + pa_strips_bytes(&linear->channels);
+    return pa_strips_bytes(&linear->tokens) + pa_strips_bytes(&linear->channels) +
+           linear->tokens.entries * (int64_t)sizeof *linear->packed_offsets;
 }
 
 /* Panels of samples: transposed, multiplied like planes, transposed back. */

@@ -117,13 +117,13 @@ PA_INLINE void NAME(entry)(const float *from, const float *weight, NAME(vec) acc
         for (int r = 0; r < RV; r++) acc[n][r] += w[r] * from[n];
 }
 
-/* NT of the `pitch` samples of a packed tile: input k of sample n is x[k * pitch + n]. U entries at
- * a time, as with one sample, where additions would wait for each other. */
+/* NT samples of a packed tile. U entries at a time, as with one sample, where additions would wait
+ * for each other. */
 PA_INLINE void NAME(packed)(const pa_linear *l, const pa_rows *rows, const packed_strip *here,
-                            const float *x, int64_t sample, const int32_t pitch, const int RV,
-                            const int NT, const int U) {
+                            const float *x, int64_t sample, const int RV, const int NT,
+                            const int U) {
     const pa_strip *strip = here->strip;
-    const int32_t *offset = l->tokens.offsets + strip->offset;
+    const int32_t *offset = l->packed_offsets + strip->offset;
     const float *weight = l->tokens.values + strip->value, *later = here->later;
     const int64_t step = here->step, valid = rows->samples - sample;
     NAME(vec) acc[PA_ACCUMULATORS][4];
@@ -137,13 +137,13 @@ PA_INLINE void NAME(packed)(const pa_linear *l, const pa_rows *rows, const packe
     for (; e + U <= strip->entries; e += U)
 #pragma GCC unroll 2
         for (int u = 0; u < U; u++, weight += RV * LANES, later += step) {
-            const float *soon = x + (int64_t)offset[e + u + SOON] * pitch;
+            const float *soon = x + offset[e + u + SOON];
             __builtin_prefetch(soon);
             __builtin_prefetch(soon + NT - 1);
             __builtin_prefetch(later);
-            NAME(entry)(x + (int64_t)offset[e + u] * pitch, weight, acc + u * NT, RV, NT);
+            NAME(entry)(x + offset[e + u], weight, acc + u * NT, RV, NT);
         }
-    if (e < strip->entries) NAME(entry)(x + (int64_t)offset[e] * pitch, weight, acc, RV, NT);
+    if (e < strip->entries) NAME(entry)(x + offset[e], weight, acc, RV, NT);
 #pragma GCC unroll 12
     for (int n = 0; n < NT && U > 1; n++)
 #pragma GCC unroll 4

@@ -19,7 +19,7 @@ enum {
     MOST_ROWS = 8,            /* samples of a tile of rows: more break their addressing */
     MOST_AS_ROWS = 12,        /* samples that are not packed */
     QUAD = 4,                 /* samples packed together */
-    MOST_QUADS = 3,           /* of a tile: 12 samples for two vectors of outputs */
+    MOST_QUADS = PA_TOKENS_PITCH / QUAD, /* of a tile, for two vectors of outputs */
     PACKED_BYTES = 512 << 10, /* of a pass: half of a second cache */
     ELEMENT = 8,              /* multiply-adds that take as long as packing a float */
 };
@@ -93,7 +93,7 @@ typedef void (*packed_function)(const pa_linear *, const pa_rows *, const packed
         enum { NT = SIZE <= MOST ? SIZE : SIZE <= 2 * MOST ? SIZE / 2 : SIZE / 4 };           \
         enum { U = 2 * NT <= MOST ? 2 : 1 };                                                  \
         for (int n = 0; n < SIZE; n += NT)                                                    \
-            TYPE##_packed(l, rows, strip, x + n, sample + n, SIZE, RV, NT, U);                \
+            TYPE##_packed(l, rows, strip, x + n, sample + n, RV, NT, U);                      \
     }
 #define TILES_OF_PACKED(TYPE, RV) TILE_OF_PACKED(TYPE, RV, 8) TILE_OF_PACKED(TYPE, RV, 12)
 
@@ -210,7 +210,7 @@ static void pack_tiles(const void *context, int32_t first, int32_t last) {
         int64_t start = tile_start(work, t), size = tile_start(work, t + 1) - start;
         int64_t left = work->samples - start;
         pa_to_panel(work->rows->x + (work->first + start) * cols, cols, left < size ? left : size,
-                    work->packed + start * cols, size);
+                    work->packed + t * PA_TOKENS_PITCH * cols, PA_TOKENS_PITCH);
     }
 }
 
@@ -219,6 +219,7 @@ static void pack_tiles(const void *context, int32_t first, int32_t last) {
 static void run_packed(const void *context, int32_t first, int32_t last) {
     const token_work *work = context;
     const pa_strips *strips = &work->linear->tokens;
+    const int64_t tile_floats = (int64_t)work->linear->cols * PA_TOKENS_PITCH;
     for (int32_t s = first; s < last; s++) {
         const pa_strip *strip = &strips->strip[s];
         const packed_function *tiles = family_of(strip->height)->packed;
@@ -228,10 +229,14 @@ static void run_packed(const void *context, int32_t first, int32_t last) {
         for (int32_t t = 0; t < work->tiles; t++, here.later += step * strip->entries) {
             int64_t start = tile_start(work, t), size = tile_start(work, t + 1) - start;
             tiles[size / QUAD - 2](work->linear, work->rows, &here,
-                                   work->packed + start * work->linear->cols,
+                                   work->packed + t * tile_floats,
                                    work->first + start);
         }
     }
+}
+
+static int64_t count_tiles(int64_t samples) {
+    return (samples + PA_TOKENS_PITCH - 1) / PA_TOKENS_PITCH;
 }
 
 int pa_tokens_run(const pa_linear *linear, const pa_rows *rows, pa_scratch *scratch,
@@ -246,12 +251,12 @@ int pa_tokens_run(const pa_linear *linear, const pa_rows *rows, pa_scratch *scra
     if (most < 2 * MOST_AS_ROWS) most = 2 * MOST_AS_ROWS;
     const int64_t passes = (samples + most - 1) / most, size = samples / passes;
     const int32_t whole = passes == 1 ? rows->number : 0, held = scratch->holds;
-    work.packed = pa_scratch_take(scratch, (size + QUAD) * cols);
+    work.packed = pa_scratch_take(scratch, count_tiles(size + 1) * PA_TOKENS_PITCH * cols);
     if (!work.packed) return -1;
     for (int64_t pass = 0; pass < passes; pass++, work.first += work.samples) {
         work.samples = pass < samples % passes ? size + 1 : size;
         work.quads = (int32_t)((work.samples + QUAD - 1) / QUAD);
-        work.tiles = (work.quads + MOST_QUADS - 1) / MOST_QUADS;
+        work.tiles = (int32_t)count_tiles(work.samples);
         if (!whole || whole != held)
             pa_run_range(crew, work.tiles, 1, ELEMENT * MOST_QUADS * QUAD * cols, pack_tiles, &work);
         pa_run_strips(crew, &linear->tokens, work.samples, run_packed, &work);

@@ -4,6 +4,8 @@
 
 #include "linear.h"
 
+enum { PA_TOKENS_PITCH = 12 }; /* samples of a packed tile: between an input and the next */
+
 /* Strip heights that have a kernel, for pa_pack. */
 int32_t pa_tokens_height(int32_t rows);
 

@@ -89,14 +89,16 @@ void pa_to_panel(const float *from, int64_t features, int64_t samples, float *to
     for (int64_t s = 0; s < samples; s += LINE) {
         int64_t left = samples - s, width = pitch - s < LINE ? pitch - s : LINE;
         const float *rows = from + s * features;
-        if (left < width)
+        if (left < width && left % SQUARE)
             rest_to_panel(rows, features, left, to + s, pitch, width);
-        else if (width == 4 * SQUARE)
+        else if (left >= 4 * SQUARE && width >= 4 * SQUARE)
             quads_to_panel(rows, features, to + s, pitch, 4);
-        else if (width == 3 * SQUARE)
+        else if (left >= 3 * SQUARE)
             quads_to_panel(rows, features, to + s, pitch, 3);
-        else
+        else if (left >= 2 * SQUARE)
             quads_to_panel(rows, features, to + s, pitch, 2);
+        else
+            quads_to_panel(rows, features, to + s, pitch, 1);
     }
 }
 

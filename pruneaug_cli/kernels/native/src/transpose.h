@@ -6,9 +6,8 @@
 
 #include "activation.h"
 
-/* to[f * pitch + s] = from[s * features + f] for s < samples. The pitch is a multiple of 16 that is
- * at least samples: then lanes up to the next multiple of 16 repeat the last sample; or it is less
- * than 16, and equal to samples. */
+/* to[f * pitch + s] = from[s * features + f] for s < samples, at most pitch, which is 12 or a
+ * multiple of 16. Other samples hold numbers or what was there before. */
 void pa_to_panel(const float *from, int64_t features, int64_t samples, float *to, int64_t pitch);
 
 /* to[s * features + f] = act(from[f * pitch + s] + residual[s * features + f]). */
