@@ -130,7 +130,7 @@ def test_memory_grows_with_the_kept_weights(library):
             return region.memory_bytes[0]
 
     per_column = (weights_bytes(640) - weights_bytes(64)) / (640 - 64)
-    assert per_column == 64 * 4 + 4  # 64 weights and one index
+    assert per_column == 64 * 4 + 2 * 4  # 64 weights; its index, of rows and of packed samples
 
 
 def joined_rows() -> EncodedRegion:
