@@ -62,7 +62,8 @@ static int32_t channels_from(const pa_linear *linear, int32_t height) {
     if (height >= PA_LANES) return 0;
     double token = 0.55 * entries;
     double channel = entries * (height < 3 ? 0.75 : 0.25 * height) * 2 / PA_LANES + transposes;
-    return channel < token ? PA_LANES : 0;
+    if (channel >= token) return 0;
+    return PA_LANES < PA_TOKENS_AS_ROWS ? PA_LANES : PA_TOKENS_AS_ROWS + 1;
 }
 
 /* Columns times the pitch of packed samples, once: the kernel is bound by how much it decodes. */
@@ -81,9 +82,9 @@ int pa_linear_make(pa_linear *linear, const pa_weight *weight, const float *bias
     linear->bias = calloc(rows + PA_LANES, sizeof(float)); /* read whole vectors at the end */
     if (!linear->bias) return -1;
     if (bias) memcpy(linear->bias, bias, rows * sizeof(float));
-    if (pack(weight, pa_tokens_height, 1, &linear->tokens) || scale_offsets(linear)) return -1;
+    if (pack(weight, pa_tokens_height, 1, &linear->tokens)) return -1;
     linear->channels_from = channels_from(linear, shared_rows(weight));
-    if (!linear->channels_from) return 0;
+    if (!linear->channels_from) return scale_offsets(linear);
     linear->panel = weight->cols <= WIDE_COLS ? WIDE_PANEL : NARROW_PANEL;
     return pack(weight, pa_product_height, linear->panel, &linear->channels);
 }
@@ -97,8 +98,9 @@ void pa_linear_free(pa_linear *linear) {
 }
 
 int64_t pa_linear_bytes(const pa_linear *linear) {
+    int64_t packed = linear->packed_offsets ? linear->tokens.entries : 0;
     return pa_strips_bytes(&linear->tokens) + pa_strips_bytes(&linear->channels) +
-           linear->tokens.entries * (int64_t)sizeof *linear->packed_offsets;
+           packed * (int64_t)sizeof *linear->packed_offsets;
 }
 
 /* Panels of samples: transposed, multiplied like planes, transposed back. */

@@ -17,7 +17,7 @@ enum {
     AHEAD = 1024,             /* floats: how far ahead of use weights are fetched */
     SOON = 6,                 /* entries that packed inputs are, at most PA_OFFSETS_AHEAD */
     MOST_ROWS = 8,            /* samples of a tile of rows: more break their addressing */
-    MOST_AS_ROWS = 12,        /* samples that are not packed */
+    MOST_AS_ROWS = PA_TOKENS_AS_ROWS,
     QUAD = 4,                 /* samples packed together */
     MOST_QUADS = PA_TOKENS_PITCH / QUAD, /* of a tile, for two vectors of outputs */
     PACKED_BYTES = 512 << 10, /* of a pass: half of a second cache */
@@ -243,7 +243,7 @@ int pa_tokens_run(const pa_linear *linear, const pa_rows *rows, pa_scratch *scra
                   pa_crew *crew) {
     token_work work = {.linear = linear, .rows = rows};
     const int64_t samples = rows->samples, cols = linear->cols;
-    if (samples <= MOST_AS_ROWS) {
+    if (samples <= MOST_AS_ROWS || !linear->packed_offsets) {
         pa_run_strips(crew, &linear->tokens, samples, run_rows, &work);
         return 0;
     }

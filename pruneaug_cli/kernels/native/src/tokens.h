@@ -4,7 +4,10 @@
 
 #include "linear.h"
 
-enum { PA_TOKENS_PITCH = 12 }; /* samples of a packed tile: between an input and the next */
+enum {
+    PA_TOKENS_PITCH = 12,   /* samples of a packed tile: between an input and the next */
+    PA_TOKENS_AS_ROWS = 12, /* samples that are not packed; more need packed_offsets */
+};
 
 /* Strip heights that have a kernel, for pa_pack. */
 int32_t pa_tokens_height(int32_t rows);
