@@ -1,7 +1,8 @@
 /* Activations in place, over floats that a product has just stored.
  *
- * exp, tanh and the normal distribution are polynomials fitted at Chebyshev nodes, evaluated in float32; the errors
- * given with them were measured over the whole range. Comparisons are written so that NaN passes. */
+ * exp, tanh and the normal distribution are polynomials fitted at Chebyshev nodes, evaluated in
+ * float32; the errors given with them were measured over the whole range. Comparisons are written so
+ * that NaN passes. */
 #include "activation.h"
 
 #include "vector.h"

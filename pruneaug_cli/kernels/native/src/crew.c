@@ -102,7 +102,7 @@ static void arrive(void *context, size_t index) {
 }
 
 /* A place for each processor: a pool rarely has more threads. Asked once: the system answers from
- * a file, which takes 20 us. */
+ * a file, which takes 5 us. */
 static int32_t places(void) {
     static atomic_int known;
     int32_t count = atomic_load_explicit(&known, memory_order_relaxed);

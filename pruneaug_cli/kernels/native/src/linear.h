@@ -10,7 +10,7 @@
 
 typedef struct {
     int32_t rows, cols;
-    pa_strips tokens;   /* for the token-major kernel: a vector is a strip's outputs */
+    pa_strips tokens;        /* for the token-major kernel: a vector is a strip's outputs */
     int32_t *packed_offsets; /* of the entries of tokens, in packed samples; null beside channels */
     pa_strips channels; /* for the channel-major one: a vector is samples; empty: never better */
     int32_t channels_from; /* samples from which that one is better */
