@@ -3,7 +3,7 @@
 import ctypes
 import json
 import shutil
-import sys
+from functools import partial
 from pathlib import Path
 
 import choices
@@ -15,18 +15,12 @@ from random_models import Case
 from pruneaug_cli.core import BlockShape
 from pruneaug_cli.errors import UnsupportedError
 from pruneaug_cli.kernels.native.compiler import SOURCES
+from tests.unit.scripts import require_refusal, run_script
 
 CASE = Case(NETWORKS["mlp-b16"], BlockShape(32, 1), 0.9)
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Exit code of the script in this process."""
-    monkeypatch.setattr(sys, "argv", ["choices.py", *arguments])
-    try:
-        choices.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+run = partial(run_script, choices)
 
 
 def compared(usual_s: list[float], other_s: list[float]) -> choices.Compared:
@@ -118,6 +112,4 @@ def test_refusals_are_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert run(monkeypatch, *words.split()) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith(f"choices.py: error: {message}")
-    assert all(line.startswith("  hint: ") for line in lines[1:])
+    require_refusal(choices, capsys.readouterr().err, message)

@@ -1,7 +1,7 @@
 """benchmarks/kernels.py and table.py: rows, references, break-even, refusals."""
 
 import json
-import sys
+from functools import partial
 from pathlib import Path
 
 import kernels
@@ -14,19 +14,13 @@ from shapes import FOLDER
 from pruneaug_cli.core import BlockShape, LayerChoice, parse_geometry
 from pruneaug_cli.errors import InputError
 from pruneaug_cli.profiling.layer_model import layer_matrix
+from tests.unit.scripts import require_refusal, run_script
 
 LINEAR = "linear 64 48 8\n"
 CONV = "conv 16 8 3 3 6 6 1 1\n"
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Exit code of the script in this process."""
-    monkeypatch.setattr(sys, "argv", ["kernels.py", *arguments])
-    try:
-        kernels.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+run = partial(run_script, kernels)
 
 
 @pytest.mark.slow
@@ -97,9 +91,7 @@ def test_refusals_are_one_line(
 ) -> None:
     shapes = () if "--shapes" in words else ("--shapes", str(FOLDER / "short.txt"))
     assert run(monkeypatch, *shapes, *words.split()) in {2, 3}
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith(f"kernels.py: error: {message}")
-    assert all(line.startswith("  hint: ") for line in lines[1:])
+    require_refusal(kernels, capsys.readouterr().err, message)
 
 
 def test_a_table_refuses_what_is_no_row(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """benchmarks/models.py: its networks are what their files say; its rows; its refusals."""
 
 import json
-import sys
+from functools import partial
 from pathlib import Path
 
 import models
@@ -15,16 +15,9 @@ from shapes import FOLDER, describe, read_shapes
 from pruneaug_cli.core import BlockShape
 from pruneaug_cli.errors import InputError
 from pruneaug_cli.runtime import Samples
+from tests.unit.scripts import require_refusal, run_script
 
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Exit code of the script in this process."""
-    monkeypatch.setattr(sys, "argv", ["models.py", *arguments])
-    try:
-        models.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+run = partial(run_script, models)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -110,9 +103,7 @@ def test_refusals_are_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert run(monkeypatch, *words.split()) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith(f"models.py: error: {message}")
-    assert all(line.startswith("  hint: ") for line in lines[1:])
+    require_refusal(models, capsys.readouterr().err, message)
 
 
 def test_a_damaged_shapes_file_is_refused_by_line(tmp_path: Path) -> None:
