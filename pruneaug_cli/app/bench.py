@@ -13,12 +13,14 @@ def run_bench(request: BenchRequest, progress: Progress = silent) -> BenchResult
     """Time a block-sparse file against a dense one, alternating in one process."""
     del progress
     library = request.library or library_beside(request.sparse)
+    batch = request.batch or recorded_batch(request.sparse)
     timed = bench_models(
         request.sparse,
         request.dense,
         threads=request.threads,
         library=library,
         seconds=request.seconds,
+        batch=batch,
     )
     memory = None if library is None else region_memory(request.sparse, library)
     models = tuple(
@@ -33,7 +35,21 @@ def run_bench(request: BenchRequest, progress: Progress = silent) -> BenchResult
         )
         for model in timed.models
     )
-    return BenchResult(models, timed.speedup, timed.max_abs_diff)
+    return BenchResult(models, timed.speedup, timed.max_abs_diff, batch)
+
+
+def recorded_batch(path: Path) -> int:
+    """The batch a file of ours was made for, that of its example inputs; 1 if it does not say.
+
+    Raises:
+        ModelFileError: what it says is no number of samples.
+    """
+    text = read_model(path).metadata.get("batch", "1")
+    if not (text.isdecimal() and int(text)):
+        raise ModelFileError(
+            f"{path}: metadata: 'batch' should be a number from 1, got {text!r:.60}"
+        )
+    return int(text)
 
 
 def library_beside(path: Path) -> Path | None:

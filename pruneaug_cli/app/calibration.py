@@ -166,7 +166,11 @@ class _Bench:
             masks=masks, layers=self.prepared.names, library=self.library,
             metadata={}, dense_regions=True,
         )  # fmt: skip
-        calls = [self.timer.call(sparse, self.library), self.timer.call(dense, None)]
+        batch = self.prepared.task.batch
+        calls = [
+            self.timer.call(sparse, self.library, batch=batch),
+            self.timer.call(dense, None, batch=batch),
+        ]
         ours, peer = self.timer.side_by_side(calls, repeats=_REPEATS, sample_s=_SAMPLE_S)
         shares = layer_shares(sparse, calls[0], self.library, clock=self.timer.clock)
         return _Timed(ours.median_s, peer.median_s, shares)

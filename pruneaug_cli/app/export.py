@@ -68,7 +68,7 @@ def export_run(
     args, kwargs = prepared.task.call_inputs
     dense = export_dense(prepared.model, args, kwargs, dense_path)
     progress(Step("export", 1, _STEPS, "block-sparse model"))
-    metadata = _metadata(run, recipe, profile)
+    metadata = _metadata(run, recipe, profile, batch=prepared.task.batch)
     sparse, verification = _export_sparse(
         run, prepared, path, progress, library=here, shipped=shipped, metadata=metadata
     )
@@ -110,13 +110,14 @@ def _libraries(name: str, target: str) -> tuple[Path, TargetLibrary]:
     return here, TargetLibrary(target, shipped)
 
 
-def _metadata(run: RunDirectory, recipe: Recipe, profile: Profile) -> dict[str, str]:
+def _metadata(run: RunDirectory, recipe: Recipe, profile: Profile, *, batch: int) -> dict[str, str]:
     """Facts of the run, kept in the file."""
     platform = {"name": profile.name, **profile.host, **profile.kernels}
     return {
         "plan": json.dumps(run.read_plan().plan.to_json(), sort_keys=True),
         "recipe": digest_text(dump_recipe(recipe)),
         "platform": json.dumps(platform, sort_keys=True),
+        "batch": str(batch),
     }
 
 

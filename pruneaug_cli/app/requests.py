@@ -160,13 +160,18 @@ class ExportRequest:
 
 @dataclass(frozen=True, slots=True)
 class BenchRequest:
-    """Time two ONNX files side by side; ``library`` ``None``: the one beside ``sparse``, if any."""
+    """Time two ONNX files side by side.
+
+    ``library`` None: the one beside ``sparse``, if any; ``batch`` None: the one ``sparse`` was
+    made for.
+    """
 
     sparse: Path
     dense: Path
     threads: int = 1
     seconds: float = 5.0
     library: Path | None = None
+    batch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,14 +340,18 @@ class BenchModel:
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """Models timed side by side: the sparse one first; ``speedup`` is dense over sparse."""
+    """Models timed side by side: the sparse one first; ``speedup`` is dense over sparse.
+
+    ``batch`` is how many samples a run had.
+    """
 
     models: tuple[BenchModel, ...]
     speedup: float
     max_abs_diff: float
+    batch: int
 
     def to_json(self) -> Document:
-        """``{schema_version, models, speedup, max_abs_diff}``."""
+        """``{schema_version, models, speedup, max_abs_diff, batch}``."""
         return _document(self)
 
 

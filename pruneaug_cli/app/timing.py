@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pruneaug_cli.app.bench import recorded_batch
 from pruneaug_cli.app.recipe import Recipe
 from pruneaug_cli.app.run_directory import RunDirectory
 from pruneaug_cli.platforms import Profile, read_profile
@@ -26,15 +27,16 @@ def bench_run(run: RunDirectory, recipe: Recipe, progress: Progress) -> dict[str
     threads = recipe.bench.threads or profile.platform.threads
     library = run.path / run.read_result()["files"]["library"]
     progress(Step("bench", 0, 2, "with our operators"))
-    pace = _pace(profile, library, threads)
+    pace, batch = _pace(profile, library, threads), recorded_batch(run.model)
     ours = bench_models(
         run.model, run.dense_model, threads=threads, library=library,
-        seconds=recipe.bench.budget_s, pace=pace,
+        seconds=recipe.bench.budget_s, pace=pace, batch=batch,
     )  # fmt: skip
     progress(Step("bench", 1, 2, "stock ONNX Runtime"))
     stock = bench_models(
-        run.model, run.dense_model, threads=threads, seconds=recipe.bench.budget_s / 2, pace=pace
-    )
+        run.model, run.dense_model, threads=threads,
+        seconds=recipe.bench.budget_s / 2, pace=pace, batch=batch,
+    )  # fmt: skip
     progress(Step("bench", 2, 2))
     sparse, dense = ours.models
     news = {
@@ -43,6 +45,7 @@ def bench_run(run: RunDirectory, recipe: Recipe, progress: Progress) -> dict[str
         "speedup": ours.speedup,
         "bench": {
             "threads": threads,
+            "batch": batch,
             "repeats": sparse.samples,
             "max_abs_diff": ours.max_abs_diff,
             "stock_latency_s": stock.models[0].latency_s,

@@ -51,7 +51,7 @@ class Platform:
         backend: name in ``kernels.BACKENDS``.
         threads: threads of the ONNX Runtime session.
         dtype: of weights and activations.
-        batch: samples per run.
+        batch: samples per run, where a geometry or a network does not say.
     """
 
     backend: str

@@ -126,10 +126,12 @@ class SessionTimer:
         pairs = zip(long.samples_s, short.samples_s, strict=True)
         return Samples(tuple((slow - fast) / added for slow, fast in pairs))
 
-    def call(self, model: bytes | Path, library: Path | None) -> Callable[[], object]:
-        """One run of a model on fixed random inputs."""
+    def call(
+        self, model: bytes | Path, library: Path | None, *, batch: int = 1
+    ) -> Callable[[], object]:
+        """One run of a model on fixed random inputs; ``batch`` samples where the model is free."""
         session = open_session(model, threads=self.threads, library=library)
-        return session.bound_call(example_arrays(session.inputs, seed=self._seed))
+        return session.bound_call(example_arrays(session.inputs, seed=self._seed, batch=batch))
 
 
 def added_copies(geometry: Geometry, choice: LayerChoice) -> int:

@@ -28,6 +28,7 @@ def bench_view(document: dict[str, Any]) -> tuple[Table, ...]:
             _COLUMNS,
             rows,
             (
+                f"Samples per run: {document['batch']}",
                 "Weights and buffers: memory of our regions, buffers for one sample.",
                 f"Speed-up: {show('times', document['speedup'])}",
                 (

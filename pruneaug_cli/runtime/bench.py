@@ -62,6 +62,7 @@ def bench_models(
     seed: int = 0,
     clock: Clock | None = None,
     pace: Pace | None = None,
+    batch: int = 1,
 ) -> BenchResult:
     """Time two models alternately on the same random inputs.
 
@@ -71,17 +72,20 @@ def bench_models(
         threads: of each session.
         library: our operators; None times the function bodies.
         seconds: how long to measure; at least ``LEAST_SAMPLES`` samples of each are taken.
-        seed: of the inputs, which are standard normal; free sizes are 1.
+        seed: of the inputs, which are standard normal.
         clock: what samples are read from; None: :func:`clock_for` the threads.
         pace: give latencies for the machine at the speed of its yardstick; None: as they were.
+        batch: samples per run.
 
     Raises:
-        ModelFileError: a file cannot be loaded, or the two do not take and give the same.
+        ModelFileError: a file cannot be loaded, the two do not take and give the same, or they
+            take another batch only.
     """
     sparse = open_session(sparse_path, threads=threads, library=library)
     dense = open_session(dense_path, threads=threads)
     _require_same_ports(sparse, dense)
-    arrays = example_arrays(sparse.inputs, seed=seed)
+    _require_batch(sparse, batch)
+    arrays = example_arrays(sparse.inputs, seed=seed, batch=batch)
     difference = max_abs_diff(sparse.run(arrays), dense.run(arrays))
     calls = [sparse.bound_call(arrays), dense.bound_call(arrays)]
     clock = clock or clock_for(threads)
@@ -100,12 +104,15 @@ def bench_models(
     )
 
 
-def example_arrays(ports: Sequence[Port], *, seed: int) -> list[Array]:
-    """Inputs that fit ``ports``: normal where real, zero where integer; free sizes are 1."""
+def example_arrays(ports: Sequence[Port], *, seed: int, batch: int = 1) -> list[Array]:
+    """Inputs that fit ``ports``: normal where real, zero where integer; free sizes are ``batch``.
+
+    The files of this project have no free size but the batch.
+    """
     random = np.random.default_rng(seed)
     arrays: list[Array] = []
     for port in ports:
-        shape = tuple(size if isinstance(size, int) else 1 for size in port.shape)
+        shape = tuple(size if isinstance(size, int) else batch for size in port.shape)
         real = np.issubdtype(port.dtype, np.floating)
         values = random.standard_normal(shape) if real else np.zeros(shape)
         arrays.append(values.astype(port.dtype))
@@ -133,6 +140,16 @@ def _require_same_ports(sparse: Session, dense: Session) -> None:
                 f"{sparse.name} and {dense.name} cannot be compared: "
                 f"{kind} {found} against {expected}"
             )
+
+
+def _require_batch(session: Session, batch: int) -> None:
+    port = next((port for port in session.inputs if port.shape), None)
+    if port is not None and port.fixed_batch not in {None, batch}:
+        raise ModelFileError(
+            f"{session.name}: input {port.name!r} has the fixed batch {port.fixed_batch}; "
+            f"asked for {batch}",
+            hint="export with example inputs of that batch, or time it as it is",
+        )
 
 
 def _describe(ports: Sequence[Port]) -> str:

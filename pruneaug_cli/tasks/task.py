@@ -72,6 +72,13 @@ class Task:
         found = self.example_inputs()
         return ((), found) if isinstance(found, dict) else (found, {})
 
+    @property
+    def batch(self) -> int:
+        """Samples in the example inputs: the first size of the first tensor among them, or 1."""
+        args, kwargs = self.call_inputs
+        tensors = (x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.dim())
+        return next((tensor.shape[0] for tensor in tensors), 1)
+
     def evaluate(self, model: nn.Module, device: Device) -> float:
         """The metric the search keeps; leaves the model in evaluation mode."""
         return self._metric("evaluate", model, device)

@@ -57,6 +57,7 @@ BENCH = BenchResult(
     ),
     speedup=3.15,
     max_abs_diff=0.031,
+    batch=16,
 )
 HEALTHY = DoctorResult(
     (
@@ -116,10 +117,10 @@ CASES: list[Any] = [
         ExportRequest(Path("runs/a"), out=Path("m.onnx")), id="export",
     ),
     pytest.param(
-        "bench m.onnx --against d.onnx --threads 2 --seconds 500ms --library ops.so",
+        "bench m.onnx --against d.onnx --threads 2 --seconds 500ms --library ops.so --batch 16",
         "bench", "run_bench", BENCH,
         BenchRequest(Path("m.onnx"), Path("d.onnx"), threads=2, seconds=0.5,
-                     library=Path("ops.so")),
+                     library=Path("ops.so"), batch=16),
         id="bench",
     ),
     pytest.param(

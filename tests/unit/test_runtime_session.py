@@ -120,6 +120,18 @@ def test_models_with_other_inputs_are_not_compared(saved, weight):
         bench_models(one, other, seconds=0.0)
 
 
+def test_a_file_of_another_fixed_batch_is_not_timed(saved, weight):
+    path = saved(linear_model(weight, batch=4))
+    assert bench_models(path, path, seconds=0.0, batch=4).speedup > 0
+    with pytest.raises(ModelFileError, match="input 'x' has the fixed batch 4; asked for 16"):
+        bench_models(path, path, seconds=0.0, batch=16)
+
+
+def test_free_sizes_are_the_batch(saved, weight):
+    (x,) = example_arrays(open_session(saved(linear_model(weight))).inputs, seed=0, batch=5)
+    assert x.shape == (5, 3)
+
+
 def test_example_inputs_are_the_same_for_the_same_seed(saved, weight):
     ports = open_session(saved(linear_model(weight, batch=4))).inputs
     (one,), (same,), (other,) = (example_arrays(ports, seed=seed) for seed in (1, 1, 2))

@@ -201,3 +201,16 @@ def test_optional_parts_have_defaults():
     assert task.higher_is_better
     assert task.layer_globs() == (("*",), ())
     assert task_of(layers=lambda: (["a*"], ["fc"])).layer_globs() == (("a*",), ("fc",))
+
+
+@pytest.mark.parametrize(
+    ("example", "batch"),
+    [
+        (torch.zeros(4, 3), 4),
+        ((torch.zeros(()), torch.zeros(5, 3)), 5),
+        ({"b": torch.zeros(2, 3)}, 2),
+        ({"flag": True}, 1),
+    ],
+)
+def test_the_batch_is_that_of_the_first_tensor(example, batch):
+    assert task_of(example_inputs=lambda: example).batch == batch

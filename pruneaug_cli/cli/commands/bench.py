@@ -34,6 +34,14 @@ Library = Annotated[
     ),
 ]  # fmt: skip
 
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        metavar="SAMPLES", min=1, show_default=False,
+        help="Samples per run.  [default: those of the example inputs it was exported with]",
+    ),
+]  # fmt: skip
+
 
 def bench(
     sparse: SparseModel,
@@ -41,6 +49,7 @@ def bench(
     threads: Threads = 1,
     seconds: Seconds = 5.0,
     library: Library = None,
+    batch: Batch = None,
     as_json: AsJson = False,
 ) -> None:
     """Time two models side by side: one process, alternating, medians with their spread.
@@ -53,6 +62,6 @@ def bench(
     from pruneaug_cli.report.bench import bench_view
 
     request = BenchRequest(
-        sparse=sparse, dense=dense, threads=threads, seconds=seconds, library=library
+        sparse=sparse, dense=dense, threads=threads, seconds=seconds, library=library, batch=batch
     )
     deliver(run_bench, request, view=bench_view, as_json=as_json)
