@@ -1,8 +1,7 @@
 """Times one pruned network in ONNX Runtime: our regions, the dense file, our file without us.
 
-All sessions live in this process and take turns. A sample is ``SAMPLE_S`` of calls in a row: long
-enough for the weights of one to come back into the caches another has taken, as in a program that
-runs one model again and again.
+All sessions live in this process and take turns. A sample is ``SAMPLE_S`` of calls in a row, after
+one that does not count (``runtime/clock.py``).
 """
 
 from collections import Counter

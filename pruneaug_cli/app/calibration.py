@@ -42,7 +42,6 @@ SPARSITIES = (0.0, 0.5, 0.7, 0.85, 0.95)
 
 _TYPICAL = 0.85  # sparsity at which blocks are compared
 _REPEATS = 101  # samples per plan: the machine keeps a speed for some tenths of a second
-# Long enough for the network's weights to come back into the caches that the dense one took.
 _SAMPLE_S = 5e-3
 
 

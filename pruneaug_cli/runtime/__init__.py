@@ -7,7 +7,6 @@ from pruneaug_cli.runtime.clock import (
     clock_for,
     time_alternating,
     time_batch,
-    time_call,
 )
 from pruneaug_cli.runtime.memory import RegionMemory, region_memory
 from pruneaug_cli.runtime.module import OnnxModule
@@ -34,7 +33,6 @@ __all__ = [
     "region_memory",
     "time_alternating",
     "time_batch",
-    "time_call",
     "time_in_pace",
     "verify_export",
 ]

@@ -1,7 +1,9 @@
 """Timing calls: the authority for how a latency is sampled, here and in every profile.
 
-A sample is the mean of a batch of calls long enough for the clock. Batch sizes grow by doubling
-until one batch lasts ``sample_s``; those growing batches are the warm-up and are discarded. Calls
+A sample is the mean of a batch of calls long enough for the clock, after one call that does not
+count: it brings back into the caches what other calls have taken, as in a program that runs one
+model again and again. Batch sizes grow by doubling until one batch lasts ``sample_s``; those
+growing batches are the warm-up and are discarded. Calls
 to be compared are timed alternately, in one order and then in the other, so that a machine that
 slows down slows all of them. Every sample is kept. The clock is an argument; times are seconds.
 
@@ -61,18 +63,6 @@ class Samples:
         return float((high - low) / middle) if middle > 0.0 else 0.0
 
 
-def time_call(
-    call: Call,
-    *,
-    repeats: int = 20,
-    sample_s: float = 1e-3,
-    clock: Clock = time.perf_counter,
-) -> tuple[float, ...]:
-    """Time one call: ``repeats`` samples of at least about ``sample_s`` each, in seconds."""
-    batch = settle_batch(call, sample_s=sample_s, clock=clock)
-    return tuple(time_batch(call, batch, clock) for _ in range(repeats))
-
-
 def time_alternating(
     calls: Sequence[Call],
     *,
@@ -117,7 +107,8 @@ def settle_batch(call: Call, *, sample_s: float, clock: Clock = time.perf_counte
 
 
 def time_batch(call: Call, batch: int, clock: Clock = time.perf_counter) -> float:
-    """Mean seconds of ``batch`` calls in a row."""
+    """Mean seconds of ``batch`` calls in a row, after one that does not count."""
+    call()
     start = clock()
     for _ in range(batch):
         call()

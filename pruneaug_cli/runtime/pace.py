@@ -43,12 +43,7 @@ class Pace:
         return self._best_s
 
     def take(self) -> float:
-        """Time the yardstick now; seconds.
-
-        It runs once before: what was timed last has taken the caches, and how much of them depends
-        on its size, not on the speed of the machine.
-        """
-        self._work()
+        """Time the yardstick now; seconds."""
         return time_batch(self._work, 1, self._clock)
 
 
