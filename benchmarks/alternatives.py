@@ -91,7 +91,8 @@ EDITS: Sequence[Edit] = (
     Edit("linear.c", "if (height >= PA_LANES) return 0;",
          "if (height >= PA_LANES) return knob_channels ? PA_LANES : 0;"),
     Edit("tokens.c", _LAST_ROWS, _as_knobs(
-        weights="AHEAD", rows="MOST_AS_ROWS", quads="MOST_QUADS", packed="PACKED_BYTES"
+        weights="AHEAD", rows="MOST_AS_ROWS", quads="MOST_QUADS", tiles="PASS",
+        kept="KEPT_FLOATS", far="FAR_FLOATS",
     ) + _LAST_ROWS),
 )  # fmt: skip
 
@@ -132,10 +133,13 @@ ALTERNATIVES: Sequence[Alternative] = (
     Alternative("fetch 3 entries ahead", "Conv", "ahead", 3),
     Alternative("fetch 12 entries ahead", "Conv", "ahead", 12),
     Alternative("channel-major", "Linear", "channels", 1, packs=True),
-    Alternative("passes 128 KiB", "Linear", "packed", 128 << 10),
-    Alternative("passes 256 KiB", "Linear", "packed", 256 << 10),
-    Alternative("passes 1024 KiB", "Linear", "packed", 1 << 20),
-    Alternative("one pass", "Linear", "packed", 1 << 30),
+    Alternative("passes of 24 samples", "Linear", "tiles", 2),
+    Alternative("passes of 48 samples", "Linear", "tiles", 4),
+    Alternative("passes of 72 samples", "Linear", "tiles", 6),
+    Alternative("one pass", "Linear", "tiles", 1 << 20),
+    Alternative("packed for each layer", "Linear", "kept", 0),
+    Alternative("outputs fetched", "Linear", "far", 0),
+    Alternative("outputs not fetched", "Linear", "far", 1 << 30),
     Alternative("never packed", "Linear", "rows", 1 << 20),
     Alternative("packed from 8 samples", "Linear", "rows", 7),
     Alternative("tiles of 8 samples", "Linear", "quads", 2),

@@ -30,6 +30,7 @@ from tests.native.programs import (
     network,
     normalisation,
     numbers,
+    packed_layers,
     product,
 )
 
@@ -77,14 +78,15 @@ def checked_cases(seed: int) -> list[Case]:
     rng = np.random.default_rng(seed)
     single = [_single(rng, make(rng)) for make in (convolution, product) for _ in range(40)]
     large = [_single(rng, program) for program in large_layers(rng)]
+    large += [_single(rng, packed_layers(rng), samples) for samples in (50, 201)]
     whole = [network(rng, block, positive=True) for block in BLOCKS]
     whole += [branches(rng, block, size, positive=True) for block in BLOCKS for size in SIZES]
     return [*single, *large, _normalised(rng), *(_positive(rng, program) for program in whole)]
 
 
-def _single(rng: np.random.Generator, program: RegionProgram) -> Case:
-    """One product: ``(K + 4) eps (|W| |x| + |b| + |r|)``, Higham, section 3.1."""
-    samples = 2 if _is_planes(program) else int(rng.integers(1, 40))
+def _single(rng: np.random.Generator, program: RegionProgram, samples: int = 0) -> Case:
+    """Single products: ``(K + 4) eps (|W| |x| + |b| + |r|)``, Higham, section 3.1."""
+    samples = samples or (2 if _is_planes(program) else int(rng.integers(1, 40)))
     inputs = [numbers(rng, samples, *_dims(shape)) for shape in program.inputs]
     bounds = ReferenceBackend().run(_magnitudes(program), [abs(array) for array in inputs])
     factor = (program.weights[0].shape.cols + 4) * EPS

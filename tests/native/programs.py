@@ -207,6 +207,23 @@ def large_layers(rng: np.random.Generator) -> tuple[RegionProgram, RegionProgram
     return conv, linear
 
 
+def packed_layers(rng: np.random.Generator) -> RegionProgram:
+    """Linear layers whose samples are packed: neighbours that read the same rows, others between
+    them. From 188 samples on neither their inputs nor the first one's outputs stay near."""
+    sources, heights = (0, 0, 1, 0, 0), (700, 70, 64, 45, 128)
+    blocks = ("32x1", "16x1", "64x1", "32x1", "dense")
+    return RegionProgram(
+        (Rows(700), Rows(700)),
+        tuple(
+            Linear(source, i, Epilogue(activation=RELU if i % 2 else NONE))
+            for i, source in enumerate(sources)
+        ),
+        tuple(range(2, 7)),
+        tuple(weight(rng, rows, 700, block) for rows, block in zip(heights, blocks, strict=True)),
+        (),
+    )
+
+
 def _maybe(rng: np.random.Generator, value: int | None) -> list[int | None]:
     return [value if rng.random() < 0.5 else None]
 

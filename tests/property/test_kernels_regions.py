@@ -114,6 +114,20 @@ def products(draw):
     return program, rng.uniform(0.0, 1.0, (samples, shape.cols)).astype(np.float32)
 
 
+@st.composite
+def packed_products(draw):
+    """Layers beside one another that read the same rows, more of them than stay in a cache."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    cols = draw(st.integers(300, 1200))
+    samples = draw(st.sampled_from([13, 36, 101, 128, 300, 431]))
+    shapes = [MatrixShape(draw(st.integers(1, 150)), cols) for _ in range(draw(st.integers(1, 3)))]
+    program = RegionProgram(
+        (Rows(cols),), tuple(Linear(0, i) for i in range(len(shapes))),
+        tuple(range(1, len(shapes) + 1)), tuple(weight(draw, rng, shape) for shape in shapes), (),
+    )  # fmt: skip
+    return program, rng.uniform(0.0, 1.0, (samples, cols)).astype(np.float32)
+
+
 def assert_close(program: RegionProgram, found, expected) -> None:
     """All numbers are positive, so every sum is its own |W||x|: a relative bound holds, K terms
     for each product on the way (and as many again for the reference's own roundings)."""
@@ -169,6 +183,21 @@ def pools(draw):
         (weight(draw, rng, MatrixShape(channels, 18)),), (),
     )  # fmt: skip
     return program, rng.uniform(0.0, 1.0, (draw(st.integers(1, 2)), 2, *image)).astype(np.float32)
+
+
+@settings(SLOW_START, max_examples=40)
+@given(packed_products())
+def test_packed_products_equal_the_reference_on_every_run(native, case):
+    """What one layer packed is read by the next, and not by the next run."""
+    program, x = case
+    expected = ReferenceBackend().run(program, [x])
+    with native.library.open_region(encode(program)) as region:
+        first, again = region.run([x]), region.run([x])
+        other = region.run([-x])
+    for ours, same, negative, theirs in zip(first, again, other, expected, strict=True):
+        assert_close(program, ours, theirs)
+        np.testing.assert_array_equal(same, ours)
+        np.testing.assert_array_equal(negative, -ours)
 
 
 @SLOW_START

@@ -23,7 +23,7 @@ typedef struct {
     float *y;                  /* (samples, rows) */
     int64_t samples;
     pa_activation activation;
-    int32_t number; /* of x in this run: equal numbers, equal rows; 0: none */
+    int32_t number; /* of an x that more layers read: equal numbers, equal rows; 0: this one alone */
 } pa_rows;
 
 /* 0, or -1 when memory runs out. Free it in both cases. */

@@ -4,7 +4,8 @@
  * stream by. Of many, a sample's inputs lie too far from those of the next: an entry would touch a
  * cache line per sample, and use four bytes of each. So tiles of samples are transposed first, and
  * an entry's inputs are neighbours; then a strip's weights stay in the nearest cache and the tiles
- * stream by. */
+ * stream by. A few tiles make a pass: their inputs and outputs stay in the second cache from one
+ * strip to the next. */
 #include "tokens.h"
 
 #include <stdlib.h>
@@ -20,7 +21,9 @@ enum {
     MOST_AS_ROWS = PA_TOKENS_AS_ROWS,
     QUAD = 4,                 /* samples packed together */
     MOST_QUADS = PA_TOKENS_PITCH / QUAD, /* of a tile, for two vectors of outputs */
-    PACKED_BYTES = 512 << 10, /* of a pass: half of a second cache */
+    PASS = 3,                 /* tiles: a whole matrix of weights is read for each pass */
+    KEPT_FLOATS = 128 << 10,  /* inputs packed for more layers than one: half a second cache */
+    FAR_FLOATS = 128 << 10,   /* outputs that are fetched before they are written: as many */
     ELEMENT = 8,              /* multiply-adds that take as long as packing a float */
 };
 
@@ -37,6 +40,7 @@ typedef struct {
     const pa_strip *strip;
     const float *later; /* weights that are fetched meanwhile, `step` floats per entry */
     int64_t step;
+    int fetch; /* outputs too, before they are written */
 } packed_strip;
 
 #define JOIN_(a, b) a##b
@@ -168,9 +172,9 @@ static const family *family_of(int32_t height) {
 typedef struct {
     const pa_linear *linear;
     const pa_rows *rows;
-    float *packed;
-    int64_t first, samples; /* of this pass */
-    int32_t quads, tiles;   /* fours of samples, the last filled up, in tiles of two or three */
+    float *packed;          /* tiles from `held` on */
+    int64_t quads, tiles;   /* fours of samples, the last filled up, in tiles of two or three */
+    int64_t from, to, held; /* tiles of this pass */
 } token_work;
 
 /* The end of the strips that are as high as the first. */
@@ -198,20 +202,33 @@ static void run_rows(const void *context, int32_t first, int32_t last) {
 
 /* -- packed samples ------------------------------------------------------------------------- */
 
-/* The first sample of a tile, within the pass. */
-static int64_t tile_start(const token_work *work, int32_t tile) {
-    return (int64_t)work->quads * tile / work->tiles * QUAD;
+/* The first sample of a tile. */
+static int64_t tile_start(const token_work *work, int64_t tile) {
+    return work->quads * tile / work->tiles * QUAD;
+}
+
+static int64_t tile_size(const token_work *work, int64_t tile) {
+    return tile_start(work, tile + 1) - tile_start(work, tile);
+}
+
+static float *packed_tile(const token_work *work, int64_t tile) {
+    return work->packed + (tile - work->held) * PA_TOKENS_PITCH * work->linear->cols;
 }
 
 static void pack_tiles(const void *context, int32_t first, int32_t last) {
     const token_work *work = context;
     const int64_t cols = work->linear->cols;
-    for (int32_t t = first; t < last; t++) {
-        int64_t start = tile_start(work, t), size = tile_start(work, t + 1) - start;
-        int64_t left = work->samples - start;
-        pa_to_panel(work->rows->x + (work->first + start) * cols, cols, left < size ? left : size,
-                    work->packed + t * PA_TOKENS_PITCH * cols, PA_TOKENS_PITCH);
+    for (int64_t t = work->held + first; t < work->held + last; t++) {
+        int64_t start = tile_start(work, t), size = tile_size(work, t);
+        int64_t left = work->rows->samples - start;
+        pa_to_panel(work->rows->x + start * cols, cols, left < size ? left : size,
+                    packed_tile(work, t), PA_TOKENS_PITCH);
     }
+}
+
+static void pack(const token_work *work, pa_crew *crew, int64_t tiles) {
+    pa_run_range(crew, (int32_t)tiles, 1, ELEMENT * PA_TOKENS_PITCH * (int64_t)work->linear->cols,
+                 pack_tiles, work);
 }
 
 /* While the tiles of one strip are made, the weights of the next come from afar: all at once they
@@ -219,48 +236,50 @@ static void pack_tiles(const void *context, int32_t first, int32_t last) {
 static void run_packed(const void *context, int32_t first, int32_t last) {
     const token_work *work = context;
     const pa_strips *strips = &work->linear->tokens;
-    const int64_t tile_floats = (int64_t)work->linear->cols * PA_TOKENS_PITCH;
+    const int64_t tiles = work->to - work->from;
     for (int32_t s = first; s < last; s++) {
         const pa_strip *strip = &strips->strip[s];
-        const packed_function *tiles = family_of(strip->height)->packed;
-        const int64_t step = (strip->height + work->tiles - 1) / work->tiles;
+        const packed_function *kernels = family_of(strip->height)->packed;
+        const int64_t step = (strip->height + tiles - 1) / tiles;
         packed_strip here = {
-            strip, strips->values + strip->value + (int64_t)strip->entries * strip->height, step};
-        for (int32_t t = 0; t < work->tiles; t++, here.later += step * strip->entries) {
-            int64_t start = tile_start(work, t), size = tile_start(work, t + 1) - start;
-            tiles[size / QUAD - 2](work->linear, work->rows, &here,
-                                   work->packed + t * tile_floats,
-                                   work->first + start);
-        }
+            strip, strips->values + strip->value + (int64_t)strip->entries * strip->height, step,
+            work->rows->samples * work->linear->rows > FAR_FLOATS};
+        for (int64_t t = work->from; t < work->to; t++, here.later += step * strip->entries)
+            kernels[tile_size(work, t) / QUAD - 2](work->linear, work->rows, &here,
+                                                   packed_tile(work, t), tile_start(work, t));
     }
 }
 
-static int64_t count_tiles(int64_t samples) {
-    return (samples + PA_TOKENS_PITCH - 1) / PA_TOKENS_PITCH;
+/* Rows that other layers read too are packed once, all of them. */
+static int run_passes(token_work *work, pa_scratch *scratch, pa_crew *crew) {
+    const int64_t samples = work->rows->samples, cols = work->linear->cols;
+    const int64_t passes = (work->tiles + PASS - 1) / PASS;
+    const int32_t held = scratch->holds;
+    const int32_t kept = samples <= KEPT_FLOATS / cols ? work->rows->number : 0;
+    const int64_t most = kept ? work->tiles : (work->tiles + passes - 1) / passes;
+    work->packed = pa_scratch_take(scratch, most * PA_TOKENS_PITCH * cols);
+    if (!work->packed) return -1;
+    if (kept && kept != held) pack(work, crew, work->tiles);
+    for (int64_t pass = 0; pass < passes; pass++) {
+        work->from = work->tiles * pass / passes;
+        work->to = work->tiles * (pass + 1) / passes;
+        if (!kept) work->held = work->from;
+        if (!kept) pack(work, crew, work->to - work->from);
+        pa_run_strips(crew, &work->linear->tokens,
+                      tile_start(work, work->to) - tile_start(work, work->from), run_packed, work);
+    }
+    scratch->holds = kept;
+    return 0;
 }
 
 int pa_tokens_run(const pa_linear *linear, const pa_rows *rows, pa_scratch *scratch,
                   pa_crew *crew) {
     token_work work = {.linear = linear, .rows = rows};
-    const int64_t samples = rows->samples, cols = linear->cols;
-    if (samples <= MOST_AS_ROWS || !linear->packed_offsets) {
-        pa_run_strips(crew, &linear->tokens, samples, run_rows, &work);
+    if (rows->samples <= MOST_AS_ROWS || !linear->packed_offsets) {
+        pa_run_strips(crew, &linear->tokens, rows->samples, run_rows, &work);
         return 0;
     }
-    int64_t most = PACKED_BYTES / (int64_t)sizeof(float) / cols;
-    if (most < 2 * MOST_AS_ROWS) most = 2 * MOST_AS_ROWS;
-    const int64_t passes = (samples + most - 1) / most, size = samples / passes;
-    const int32_t whole = passes == 1 ? rows->number : 0, held = scratch->holds;
-    work.packed = pa_scratch_take(scratch, count_tiles(size + 1) * PA_TOKENS_PITCH * cols);
-    if (!work.packed) return -1;
-    for (int64_t pass = 0; pass < passes; pass++, work.first += work.samples) {
-        work.samples = pass < samples % passes ? size + 1 : size;
-        work.quads = (int32_t)((work.samples + QUAD - 1) / QUAD);
-        work.tiles = (int32_t)count_tiles(work.samples);
-        if (!whole || whole != held)
-            pa_run_range(crew, work.tiles, 1, ELEMENT * MOST_QUADS * QUAD * cols, pack_tiles, &work);
-        pa_run_strips(crew, &linear->tokens, work.samples, run_packed, &work);
-    }
-    scratch->holds = whole;
-    return 0;
+    work.quads = (rows->samples + QUAD - 1) / QUAD;
+    work.tiles = (work.quads + MOST_QUADS - 1) / MOST_QUADS;
+    return run_passes(&work, scratch, crew);
 }
