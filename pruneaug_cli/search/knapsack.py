@@ -102,9 +102,12 @@ def solve_knapsack(
     tick_s = sum(float(e.max()) for e in extra) / ticks
     counts = tuple(_round_up(e, tick_s) for e in extra)
     limit = sum(int(count.max()) for count in counts)
-    totals = np.zeros((len(counts) + 1, limit + 1))
+    totals = np.empty((len(counts) + 1, limit + 1))
+    totals[0] = 0.0
+    reach = 0
     for layer, (count, harm) in enumerate(zip(counts, harms, strict=True)):
-        _add_layer(totals[layer], count, harm, out=totals[layer + 1])
+        kept = _undominated(count, harm)
+        reach = _add_layer(totals[layer], reach, *kept, out=totals[layer + 1])
     return KnapsackTable(sum(fastest), tick_s, counts, tuple(harms), totals)
 
 
@@ -114,14 +117,32 @@ def _round_up(extra_s: Floats, tick_s: float) -> Ints:
     return np.ceil(extra_s / tick_s).astype(np.int64)
 
 
-def _add_layer(before: Floats, ticks: Ints, harms: Floats, *, out: Floats) -> None:
-    """Write ``F_l`` to ``out``, from ``F_{l-1}``."""
-    out.fill(np.inf)
-    candidate = np.empty_like(before)
+def _undominated(ticks: Ints, harms: Floats) -> tuple[Ints, Floats]:
+    """The options that no other beats in both, fastest first: the others attain no minimum."""
+    order = np.lexsort((harms, ticks))
+    ticks, harms = ticks[order], harms[order]
+    best = np.minimum.accumulate(harms)
+    kept = np.concatenate(([True], harms[1:] < best[:-1]))
+    return ticks[kept], harms[kept]
+
+
+def _add_layer(before: Floats, reach: int, ticks: Ints, harms: Floats, *, out: Floats) -> int:
+    """Write ``F_l`` to ``out``, from ``F_{l-1}``, which is constant from ``reach`` on.
+
+    Returns from where on ``F_l`` is constant. ``ticks`` rise and ``harms`` fall. Each option is
+    added only where ``F_{l-1}`` still falls; right of there its sum stays what it is, which the
+    running minimum carries on.
+    """
+    last = reach + int(ticks[-1])
+    changing, sums = before[: reach + 1], np.empty(reach + 1)
+    out[: last + 1] = np.inf
     for tick, harm in zip(ticks.tolist(), harms.tolist(), strict=True):
-        reach = before.size - tick
-        np.add(before[:reach], harm, out=candidate[:reach])
-        np.minimum(out[tick:], candidate[:reach], out=out[tick:])
+        part = out[tick : tick + reach + 1]
+        np.add(changing, harm, out=sums)
+        np.minimum(part, sums, out=part)
+    np.minimum.accumulate(out[: last + 1], out=out[: last + 1])
+    out[last + 1 :] = out[last]
+    return last
 
 
 def _require_options(latencies_s: Sequence[Floats], harms: Sequence[Floats], ticks: int) -> None:
