@@ -96,7 +96,11 @@ class ProfileSettings(Section):
 class SearchSettings(Section):
     """How the plan is chosen."""
 
-    strategy: str = Field(default="knapsack", description="knapsack, tpe, random or uniform")
+    strategy: str = Field(
+        default="knapsack",
+        description="knapsack, tpe, nsga2, random, greedy, halp, uniform, smallest, largest, "
+        "squarest, tallest, widest, random-block or unstructured",
+    )
     trials: Count = Field(default=40, description="plans to evaluate")
     timeout_s: Seconds | None = Field(default=None, alias="timeout", description="null: no limit")
     workers: Count = Field(default=1, description="processes that build the layer database")

@@ -6,7 +6,7 @@ trials, or on the storage; and the stored study stays a neutral record, which an
 (another ``max_drop``) can be asked about.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -18,6 +18,7 @@ from pruneaug_cli.search.strategies.contract import Category, Real, Space
 from pruneaug_cli.search.trial import Parameters, Trial
 
 _STARTUP = 10  # trials before the estimator is trusted: optuna's default
+_POPULATION = 20  # searches of some 100 trials have few generations of optuna's default of 50
 
 
 def distribution(parameter: Real | Category) -> BaseDistribution:
@@ -61,19 +62,44 @@ class Sampler:
         sampler = optuna.samplers.TPESampler(
             multivariate=True, n_startup_trials=_STARTUP, seed=self._next_seed()
         )
-        placed = [trial for trial in trials if trial.parameters.keys() == space.keys()]
-        distributions = {name: distribution(parameter) for name, parameter in space.items()}
-        mirror = [_mirrored(trial, problem, distributions) for trial in placed]
+        mirror = [
+            _mirrored(
+                trial, problem, space, [problem.cost(trial.predicted_latency_s, trial.metric)]
+            )
+            for trial in _placed(trials, space)
+        ]
         return self._ask(sampler, space, mirror)
+
+    def nsga2(self, space: Space, problem: SearchProblem, trials: Sequence[Trial]) -> Parameters:
+        """The child that NSGA-II breeds; random in the first generation.
+
+        Every ``_POPULATION`` trials are a generation, in their order.
+
+        References:
+            Deb et al., "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II", IEEE Trans.
+            Evolutionary Computation 6(2), 2002; constrained domination as in its section VI.
+        """
+        sampler = optuna.samplers.NSGAIISampler(population_size=_POPULATION, seed=self._next_seed())
+        mirror = [
+            _mirrored(
+                trial, problem, space, [trial.predicted_latency_s, problem.drop(trial.metric)],
+                # where optuna's genetic samplers keep it; a test sees that they read it
+                {"NSGAIISampler:generation": index // _POPULATION},
+            )
+            for index, trial in enumerate(_placed(trials, space))
+        ]  # fmt: skip
+        return self._ask(sampler, space, mirror, objectives=2)
 
     def _ask(
         self,
         sampler: optuna.samplers.BaseSampler,
         space: Space,
         mirror: Sequence[optuna.trial.FrozenTrial],
+        *,
+        objectives: int = 1,
     ) -> Parameters:
         with quiet_optuna():
-            study = optuna.create_study(sampler=sampler)
+            study = optuna.create_study(sampler=sampler, directions=["minimize"] * objectives)
             study.add_trials(mirror)
             asked = study.ask({name: distribution(space[name]) for name in space})
         return cast("Parameters", dict(asked.params))
@@ -93,12 +119,23 @@ class quiet_optuna:  # noqa: N801  a context manager reads as a verb
         optuna.logging.set_verbosity(self._level)
 
 
+def _placed(trials: Sequence[Trial], space: Space) -> list[Trial]:
+    """Those with a place in the space."""
+    return [trial for trial in trials if trial.parameters.keys() == space.keys()]
+
+
 def _mirrored(
-    trial: Trial, problem: SearchProblem, distributions: dict[str, BaseDistribution]
+    trial: Trial,
+    problem: SearchProblem,
+    space: Space,
+    objectives: Sequence[float],
+    system: Mapping[str, int] | None = None,
 ) -> optuna.trial.FrozenTrial:
+    """A trial in Optuna's words, with its constraint (what ``constraints_func`` did before 5.0)."""
     return optuna.trial.create_trial(
         params=dict(trial.parameters),
-        distributions=distributions,
-        value=problem.cost(trial.predicted_latency_s, trial.metric),
+        distributions={name: distribution(parameter) for name, parameter in space.items()},
+        values=list(objectives),
+        system_attrs=dict(system or {}),
         constraints={"excess": problem.excess(trial.predicted_latency_s, trial.metric)},
     )

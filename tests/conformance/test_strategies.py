@@ -8,10 +8,14 @@ saturates, and is rounded to the samples of a test set.
 
 import itertools
 import math
+import re
+from typing import get_type_hints
 
 import numpy as np
 import pytest
 
+from pruneaug_cli.app.recipe import SearchSettings
+from pruneaug_cli.cli.commands.search import search
 from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Option, Plan
 from pruneaug_cli.errors import BudgetError
 from pruneaug_cli.search import STRATEGIES, SearchProblem, run_search
@@ -27,7 +31,8 @@ SAMPLES = 2000
 class Network:
     """A search problem and its evaluation, without a network."""
 
-    def __init__(self, seed=0, layers=12, **question):
+    def __init__(self, seed=0, layers=12, blocks=BLOCKS, **question):
+        self.blocks = blocks
         rng = np.random.default_rng(seed)
         names = [f"layer{index}" for index in range(layers)]
         self.truth = {(name, DENSE): 0.0 for name in names}
@@ -38,7 +43,7 @@ class Network:
     def _options(self, name, rng):
         seconds, ease, sensitivity = np.exp(rng.normal([math.log(8e-5), 0.0, 0.0], [0.5, 0.4, 1.0]))
         options = [Option(DENSE, float(seconds), 0.0)]
-        for block, (efficiency, roughness) in BLOCKS.items():
+        for block, (efficiency, roughness) in self.blocks.items():
             error = math.exp(0.25 * rng.normal())
             for sparsity in SPARSITIES:
                 choice = LayerChoice(BlockShape.parse(block), sparsity)
@@ -77,6 +82,7 @@ class StrategyConformance:
     """Inherited by a test class per strategy; ``name`` is its name in ``STRATEGIES``."""
 
     name = ""
+    blocks = BLOCKS
     questions = ({"max_drop": 0.02}, {"target_latency_s": 7e-4})
 
     @pytest.fixture
@@ -85,7 +91,7 @@ class StrategyConformance:
 
     @pytest.fixture(params=questions, ids=["drop", "target"])
     def network(self, request):
-        return Network(**request.param)
+        return Network(blocks=self.blocks, **request.param)
 
     def test_plans_name_every_layer_and_choices_it_has(self, strategy, network):
         choices = {
@@ -127,7 +133,7 @@ class StrategyConformance:
         assert len(set(plans)) == len(plans) == 20
 
     def test_a_search_keeps_to_its_number_and_goes_on_where_it_stood(self, tmp_path):
-        network, asked = Network(layers=3, target_latency_s=2.5e-4), []
+        network, asked = Network(layers=3, blocks=self.blocks, target_latency_s=2.5e-4), []
 
         def evaluate(plan):
             asked.append(plan)
@@ -160,7 +166,7 @@ class StrategyConformance:
         )
 
     def test_what_cannot_be_answered_is_refused(self, strategy):
-        hopeless = Network(max_drop=0.0)
+        hopeless = Network(blocks=self.blocks, max_drop=0.0)
         hopeless.evaluate = lambda plan: 0.1
         trials = explore(strategy, hopeless, 8)
         with pytest.raises(BudgetError, match=r"none of 8 plans evaluated loses 0 or less"):
@@ -187,10 +193,58 @@ class TestRandom(StrategyConformance):
     name = "random"
 
 
+class TestNsga2(StrategyConformance):
+    name = "nsga2"
+
+
 class TestUniform(StrategyConformance):
     name = "uniform"
+
+
+class TestGreedy(StrategyConformance):
+    name = "greedy"
+
+
+class TestHalp(StrategyConformance):
+    name = "halp"
+
+
+class TestSmallest(StrategyConformance):
+    name = "smallest"
+
+
+class TestLargest(StrategyConformance):
+    name = "largest"
+
+
+class TestSquarest(StrategyConformance):
+    name = "squarest"
+
+
+class TestTallest(StrategyConformance):
+    name = "tallest"
+
+
+class TestWidest(StrategyConformance):
+    name = "widest"
+
+
+class TestRandomBlock(StrategyConformance):
+    name = "random-block"
+
+
+class TestUnstructured(StrategyConformance):
+    name = "unstructured"
+    blocks = BLOCKS | {"1x1": (0.3, 0.6)}
 
 
 def test_every_registered_strategy_is_tested_here():
     tested = {suite.name for suite in StrategyConformance.__subclasses__()}
     assert tested == set(STRATEGIES)
+
+
+def test_the_recipe_and_the_help_name_every_strategy():
+    described = SearchSettings.model_fields["strategy"].description
+    helped = get_type_hints(search, include_extras=True)["strategy"].__metadata__[0].help
+    for text in (described, helped):
+        assert set(STRATEGIES) == set(re.findall(r"[a-z0-9-]+", text)) & set(STRATEGIES)

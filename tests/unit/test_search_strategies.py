@@ -2,13 +2,16 @@
 
 import itertools
 
+import numpy as np
 import pytest
 
 from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Option, Plan
 from pruneaug_cli.errors import UnsupportedError
-from pruneaug_cli.search import STRATEGIES, SearchProblem, Trial
+from pruneaug_cli.search import STRATEGIES, SearchProblem, Trial, solve_knapsack
 from pruneaug_cli.search.sampler import Sampler
 from pruneaug_cli.search.strategies.direct import decode, direct_space
+from pruneaug_cli.search.strategies.greedy import greedy_path
+from pruneaug_cli.search.strategies.halp import halp_path
 from pruneaug_cli.search.strategies.knapsack import KnapsackStrategy
 from pruneaug_cli.search.strategies.uniform import next_uniform, uniform_plans
 
@@ -128,3 +131,122 @@ def test_an_unknown_strategy_is_refused_with_the_nearest_name():
     with pytest.raises(UnsupportedError, match="unknown search strategy 'knapsak'") as refusal:
         STRATEGIES.create("knapsak")
     assert refusal.value.hint == "did you mean 'knapsack'?"
+
+
+def test_no_plan_within_the_budget_of_a_greedy_one_does_less_harm():
+    """Where the continuous relaxation is whole, greedy is exact."""
+    problem = make()
+    rows = problem.options.values()
+    latencies = [np.array([option.latency_s for option in row]) for row in rows]
+    harms = [np.array([option.harm for option in row]) for row in rows]
+    table = solve_knapsack(latencies, harms, ticks=60_000)
+    path = greedy_path(problem)
+    assert len(path) > 6
+    for latency_s, plan in path:
+        chosen = table.choose(latency_s - problem.rest_s + 5 * table.tick_s)
+        least = sum(harm[index] for harm, index in zip(harms, chosen, strict=True))
+        assert 0.9 - metric(problem, plan) == pytest.approx(least)
+
+
+def test_the_greedy_path_ends_with_the_fastest_plan():
+    problem = make()
+    fastest = sum(min(o.latency_s for o in row) for row in problem.options.values())
+    assert greedy_path(problem)[0][0] == pytest.approx(problem.rest_s + fastest)
+
+
+def test_halps_steps_prune_on_from_each_other_in_the_same_blocks():
+    path = halp_path(make())
+    assert len(path) > 6
+    for (_, after), (_, before) in itertools.pairwise(path):
+        for layer, choice in before.items():
+            assert after[layer].sparsity >= choice.sparsity
+            assert choice.is_dense or after[layer].block == choice.block
+
+
+def test_a_path_with_a_target_is_walked_from_the_slowest_plan_within_it():
+    problem = make(target_latency_s=2.2e-3)
+    path = greedy_path(problem)
+    within = [plan for latency_s, plan in path if latency_s <= 2.2e-3]
+    beyond = [plan for latency_s, plan in path if latency_s > 2.2e-3]
+    assert everything_of("greedy", problem) == [*reversed(within), *beyond]
+
+
+def test_a_path_with_a_drop_is_bisected_and_then_left_no_gap():
+    problem = make()
+    asked = everything_of("greedy", problem)
+    path = [plan for _, plan in greedy_path(problem)]
+    kept = [problem.excess(0.0, metric(problem, plan)) <= 0.0 for plan in path]
+    needed = len(path).bit_length()
+    assert path[kept.index(True)] in asked[:needed]
+    assert set(asked) == set(path)
+
+
+def everything_of(name, problem):
+    strategy, plans = STRATEGIES.create(name), []
+    while True:
+        draw = Sampler(seed=0, known=len(plans), attempt=0)
+        proposal = strategy.propose(problem, evaluated(problem, plans), draw)
+        if proposal is None:
+            return plans
+        plans.append(proposal.plan)
+
+
+SHAPES = ("1x1", "4x1", "1x9", "2x2", "8x4")
+
+
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [("smallest", "1x1"), ("largest", "8x4"), ("squarest", "1x1"), ("tallest", "4x1"),
+     ("widest", "1x9"), ("unstructured", "1x1")],
+)  # fmt: skip
+def test_a_picker_takes_the_block_of_its_rule_in_every_layer(name, block):
+    blocks = tuple(map(BlockShape.parse, SHAPES))
+    options = {"first": row(2.0, blocks), "second": row(blocks=blocks)}
+    plans = everything_of(name, SearchProblem(options, 0.0, 0.9, max_drop=0.1))
+    assert len(plans) > 3
+    assert {str(c.block) for plan in plans for _, c in plan.items() if c.block} == {block}
+
+
+def test_random_blocks_stay_those_of_the_first_trial():
+    problem, strategy = make(), STRATEGIES.create("random-block")
+    drawn, trials = [], []
+    for seed in range(6):
+        proposal = strategy.propose(problem, trials, Sampler(seed=seed, known=0, attempt=0))
+        drawn.append({k: v for k, v in proposal.parameters.items() if k != "sparsity"})
+        latency_s = problem.latency_s(proposal.plan)
+        trials = [Trial(0, proposal.plan, latency_s, 0.5, 0.0, "", proposal.parameters)]
+    assert all(blocks == drawn[0] for blocks in drawn)
+    firsts = [
+        strategy.propose(problem, [], Sampler(seed=seed, known=0, attempt=0)).parameters
+        for seed in range(6)
+    ]
+    assert len({tuple(p.values()) for p in firsts}) > 1
+
+
+def test_without_single_weights_there_is_no_unstructured_search():
+    with pytest.raises(UnsupportedError, match="no layer has options with blocks of 1x1"):
+        everything_of("unstructured", make())
+
+
+def test_nsga2_breeds_from_the_generation_before():
+    """All parents have 4x1 everywhere: crossover keeps it, a mutation is one in four."""
+    problem = make()
+    space = direct_space(problem)
+    points = [
+        dict.fromkeys(space, "4x1") | {"sparsity": 0.9 * (index + 0.5) / 20} for index in range(20)
+    ]
+    trials = [
+        Trial(index, plan := decode(problem, point), problem.latency_s(plan), 0.85, 0.0, "", point)
+        for index, point in enumerate(points)
+    ]
+
+    def share(known):
+        children = [
+            Sampler(seed=seed, known=0, attempt=0).nsga2(space, problem, trials[:known])
+            for seed in range(20)
+        ]
+        words = [word for child in children for key, word in child.items() if key != "sparsity"]
+        return sum(word == "4x1" for word in words) / len(words)
+
+    assert share(19) < 0.6  # the first generation is random: one word in three, or in two
+    assert share(20) > 0.7

@@ -51,7 +51,9 @@ TargetSpeedup = Annotated[
 Strategy = Annotated[
     str | None,
     typer.Option(metavar="NAME", show_default=False,
-                 help="knapsack, tpe, random or uniform.  [default: knapsack]"),
+                 help="knapsack; to compare: tpe, nsga2, random, greedy, halp, uniform, smallest, "
+                 "largest, squarest, tallest, widest, random-block, unstructured.  "
+                 "[default: knapsack]"),
 ]  # fmt: skip
 Trials = Annotated[
     int | None,

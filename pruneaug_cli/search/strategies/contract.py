@@ -68,6 +68,13 @@ class Draw(Protocol):
         """
         ...
 
+    def nsga2(self, space: Space, problem: SearchProblem, trials: Sequence[Trial]) -> Parameters:
+        """The child that NSGA-II breeds from ``trials``, those that have a place in ``space``.
+
+        It minimises latency and drop, under ``problem.excess <= 0``.
+        """
+        ...
+
 
 class Strategy(Protocol):
     """Proposes plans, one after the other.

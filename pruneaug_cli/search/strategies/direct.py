@@ -20,9 +20,10 @@ from pruneaug_cli.search.problem import SearchProblem
 from pruneaug_cli.search.strategies.contract import Category, Draw, Proposal, Real, Space
 from pruneaug_cli.search.trial import Parameters, Trial
 
-_DENSE = "dense"
-_SPARSITY = "sparsity"
+DENSE_WORD = "dense"
+SPARSITY = "sparsity"
 _BLOCK = "block:"
+_PATIENCE = 8  # suggestions that repeat known plans before a random point is taken instead
 
 
 class TpeStrategy:
@@ -36,9 +37,25 @@ class TpeStrategy:
         self, problem: SearchProblem, trials: Sequence[Trial], draw: Draw
     ) -> Proposal | None:
         """What TPE suggests; a random point when it keeps suggesting what is known."""
-        if draw.attempt >= 8:
+        if draw.attempt >= _PATIENCE:
             return _proposal(problem, draw.uniformly(direct_space(problem)), "random")
         return _proposal(problem, draw.tpe(direct_space(problem), problem, trials), "tpe")
+
+
+class Nsga2Strategy:
+    """NSGA-II over the direct space: latency and drop, under the question's constraint."""
+
+    def space(self, problem: SearchProblem) -> Space:
+        """A block per layer and the network's sparsity."""
+        return direct_space(problem)
+
+    def propose(
+        self, problem: SearchProblem, trials: Sequence[Trial], draw: Draw
+    ) -> Proposal | None:
+        """A child of the present generation; a random point when children are all known."""
+        if draw.attempt >= _PATIENCE:
+            return _proposal(problem, draw.uniformly(direct_space(problem)), "random")
+        return _proposal(problem, draw.nsga2(direct_space(problem), problem, trials), "nsga2")
 
 
 class RandomStrategy:
@@ -59,21 +76,23 @@ class RandomStrategy:
 def direct_space(problem: SearchProblem) -> Space:
     """A block (or dense) per layer, and the network's sparsity."""
     space: dict[str, Real | Category] = {
-        f"{_BLOCK}{layer}": Category((_DENSE, *_by_block(options)))
+        block_key(layer): Category((DENSE_WORD, *_by_block(options)))
         for layer, options in problem.options.items()
     }
     sparsest = max(o.choice.sparsity for options in problem.options.values() for o in options)
-    return space | {_SPARSITY: Real(0.0, sparsest)}
+    return space | {SPARSITY: Real(0.0, sparsest)}
+
+
+def block_key(layer: str) -> str:
+    """The parameter that names a layer's block."""
+    return f"{_BLOCK}{layer}"
 
 
 def decode(problem: SearchProblem, parameters: Parameters) -> Plan:
     """The plan at a point of the direct space."""
-    ladders = {
-        layer: _by_block(options).get(str(parameters[f"{_BLOCK}{layer}"]), [])
-        for layer, options in problem.options.items()
-    }
-    limit = float(parameters[_SPARSITY]) * len(ladders)
-    allowances = sorted({option.harm for ladder in ladders.values() for option in ladder})
+    ladders = _ladders(problem, parameters)
+    limit = float(parameters[SPARSITY]) * len(ladders)
+    allowances = _allowances(ladders)
     low, high = 0, len(allowances)  # the first `low` allowances keep within the limit
     while low < high:
         middle = (low + high) // 2
@@ -83,6 +102,29 @@ def decode(problem: SearchProblem, parameters: Parameters) -> Plan:
         else:
             high = middle
     return Plan.of(_within(ladders, allowances[low - 1] if low else -1.0))
+
+
+def plans_of_blocks(problem: SearchProblem, blocks: Mapping[str, str]) -> list[Plan]:
+    """Every plan of the direct space in these blocks, from dense to sparsest.
+
+    Args:
+        problem: whose plans.
+        blocks: name of the block, or of dense, by :func:`block_key`.
+    """
+    ladders = _ladders(problem, blocks)
+    return [Plan.of(_within(ladders, allowance)) for allowance in (-1.0, *_allowances(ladders))]
+
+
+def _ladders(problem: SearchProblem, parameters: Parameters) -> dict[str, list[Option]]:
+    """Per layer the options of the block that is named for it; none for dense."""
+    return {
+        layer: _by_block(options).get(str(parameters[block_key(layer)]), [])
+        for layer, options in problem.options.items()
+    }
+
+
+def _allowances(ladders: Mapping[str, list[Option]]) -> list[float]:
+    return sorted({option.harm for ladder in ladders.values() for option in ladder})
 
 
 def _within(ladders: Mapping[str, list[Option]], allowance: float) -> dict[str, LayerChoice]:

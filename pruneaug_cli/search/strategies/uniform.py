@@ -11,9 +11,8 @@ from functools import lru_cache
 from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Plan
 from pruneaug_cli.search.problem import SearchProblem
 from pruneaug_cli.search.strategies.contract import Draw, Proposal, Space
+from pruneaug_cli.search.strategies.path import Priced, bisect_plans, kept_drop
 from pruneaug_cli.search.trial import UNIFORM, Trial, incumbent
-
-Priced = tuple[float, Plan]
 
 
 class UniformStrategy:
@@ -58,12 +57,12 @@ def next_uniform(problem: SearchProblem, trials: Sequence[Trial]) -> Plan | None
     ladders = uniform_plans(problem)
     if problem.target_latency_s is not None:
         return _next_within(problem, list(ladders.values()), trials)
-    kept = {t.plan: problem.excess(t.predicted_latency_s, t.metric) <= 0.0 for t in trials}
+    kept = kept_drop(problem, trials)
     uniform = {plan for ladder in ladders.values() for _, plan in ladder}
     best = incumbent(problem, [trial for trial in trials if trial.plan in uniform])
     for ladder in ladders.values():
         slower = best.predicted_latency_s if best else float("inf")
-        plan = _bisect([plan for latency, plan in ladder if latency < slower], kept)
+        plan = bisect_plans([plan for latency, plan in ladder if latency < slower], kept)
         if plan is not None:
             return plan
     return None
@@ -77,14 +76,6 @@ def next_unseen(problem: SearchProblem, trials: Sequence[Trial]) -> Plan | None:
         if plan not in seen:
             return plan
     return None
-
-
-def _bisect(plans: list[Plan], kept: dict[Plan, bool]) -> Plan | None:
-    """The plan that halves what is unknown of ``plans``, fastest first; None when all is known."""
-    failed = [index for index, plan in enumerate(plans) if kept.get(plan) is False]
-    passed = [index for index, plan in enumerate(plans) if kept.get(plan) is True]
-    low, high = max(failed, default=-1), min(passed, default=len(plans))
-    return plans[(low + high) // 2] if high - low > 1 else None
 
 
 def _next_within(
