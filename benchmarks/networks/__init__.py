@@ -46,21 +46,22 @@ def mlp() -> nn.Module:
     return nn.Sequential(*layers[:-1])
 
 
-_CONV, _LINEAR = BlockShape(8, 1), BlockShape(32, 1)
+_SHORT, _TALL = BlockShape(8, 1), BlockShape(32, 1)  # strips of a tall block read the same input
+_KERNELS = BlockShape(8, 9)  # whole 3 x 3 kernels, whose taps share cache lines
 
 NETWORKS = {
     network.name: network
     for network in (
-        Network("resnet20-32", lambda: cifar_resnet(20), (1, 3, 32, 32), _CONV),
-        Network("resnet56-32", lambda: cifar_resnet(56), (1, 3, 32, 32), _CONV),
-        Network("resnet18-64", resnet18_small, (1, 3, 64, 64), _CONV),
-        Network("resnet50-224", resnet50, (1, 3, 224, 224), _CONV),
-        Network("vgg16-32", Vgg16, (1, 3, 32, 32), _CONV),
-        Network("mobilenetv2-224", MobileNetV2, (1, 3, 224, 224), _CONV),
-        Network("mlp-b1", mlp, (1, 768), _LINEAR, dense_layers=0),
-        Network("mlp-b16", mlp, (16, 768), _LINEAR, dense_layers=0),
-        Network("mlp-b64", mlp, (64, 768), _LINEAR, dense_layers=0),
-        Network("bert-base-128", Encoder, (1, 128, 768), _LINEAR, dense_layers=0),
+        Network("resnet20-32", lambda: cifar_resnet(20), (1, 3, 32, 32), _SHORT),
+        Network("resnet56-32", lambda: cifar_resnet(56), (1, 3, 32, 32), _TALL),
+        Network("resnet18-64", resnet18_small, (1, 3, 64, 64), _KERNELS),
+        Network("resnet50-224", resnet50, (1, 3, 224, 224), _TALL),
+        Network("vgg16-32", Vgg16, (1, 3, 32, 32), _KERNELS),
+        Network("mobilenetv2-224", MobileNetV2, (1, 3, 224, 224), _SHORT),
+        Network("mlp-b1", mlp, (1, 768), _TALL, dense_layers=0),
+        Network("mlp-b16", mlp, (16, 768), _TALL, dense_layers=0),
+        Network("mlp-b64", mlp, (64, 768), _TALL, dense_layers=0),
+        Network("bert-base-128", Encoder, (1, 128, 768), _TALL, dense_layers=0),
     )
 }
 
