@@ -92,7 +92,7 @@ EDITS: Sequence[Edit] = (
          "if (height >= PA_LANES) return knob_channels ? PA_LANES : 0;"),
     Edit("tokens.c", _LAST_ROWS, _as_knobs(
         weights="AHEAD", rows="MOST_AS_ROWS", quads="MOST_QUADS", tiles="PASS",
-        kept="KEPT_FLOATS", far="FAR_FLOATS",
+        far="FAR_FLOATS",
     ) + _LAST_ROWS),
 )  # fmt: skip
 
@@ -137,7 +137,6 @@ ALTERNATIVES: Sequence[Alternative] = (
     Alternative("passes of 48 samples", "Linear", "tiles", 4),
     Alternative("passes of 72 samples", "Linear", "tiles", 6),
     Alternative("one pass", "Linear", "tiles", 1 << 20),
-    Alternative("packed for each layer", "Linear", "kept", 0),
     Alternative("outputs fetched", "Linear", "far", 0),
     Alternative("outputs not fetched", "Linear", "far", 1 << 30),
     Alternative("never packed", "Linear", "rows", 1 << 20),

@@ -208,8 +208,8 @@ def large_layers(rng: np.random.Generator) -> tuple[RegionProgram, RegionProgram
 
 
 def packed_layers(rng: np.random.Generator) -> RegionProgram:
-    """Linear layers whose samples are packed: neighbours that read the same rows, others between
-    them. From 188 samples on neither their inputs nor the first one's outputs stay near."""
+    """Linear layers whose samples are packed, some of the same rows. From 188 samples on the first
+    one's outputs do not stay near."""
     sources, heights = (0, 0, 1, 0, 0), (700, 70, 64, 45, 128)
     blocks = ("32x1", "16x1", "64x1", "32x1", "dense")
     return RegionProgram(

@@ -116,7 +116,7 @@ def products(draw):
 
 @st.composite
 def packed_products(draw):
-    """Layers beside one another that read the same rows, more of them than stay in a cache."""
+    """Layers beside one another that read the same rows, in one pass or many."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     cols = draw(st.integers(300, 1200))
     samples = draw(st.sampled_from([13, 36, 101, 128, 300, 431]))
@@ -188,7 +188,7 @@ def pools(draw):
 @settings(SLOW_START, max_examples=40)
 @given(packed_products())
 def test_packed_products_equal_the_reference_on_every_run(native, case):
-    """What one layer packed is read by the next, and not by the next run."""
+    """All layers and runs pack their rows into the same memory."""
     program, x = case
     expected = ReferenceBackend().run(program, [x])
     with native.library.open_region(encode(program)) as region:

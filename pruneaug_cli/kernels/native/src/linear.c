@@ -20,7 +20,6 @@ enum {
 };
 
 float *pa_scratch_take(pa_scratch *scratch, int64_t floats) {
-    scratch->holds = 0;
     if (floats > scratch->size) {
         pa_scratch_free(scratch);
         size_t bytes = ((size_t)floats * sizeof(float) / LINE_BYTES + 1) * LINE_BYTES;

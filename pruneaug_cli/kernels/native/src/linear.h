@@ -23,7 +23,6 @@ typedef struct {
     float *y;                  /* (samples, rows) */
     int64_t samples;
     pa_activation activation;
-    int32_t number; /* of an x that more layers read: equal numbers, equal rows; 0: this one alone */
 } pa_rows;
 
 /* 0, or -1 when memory runs out. Free it in both cases. */
@@ -35,7 +34,6 @@ int64_t pa_linear_bytes(const pa_linear *linear);
 typedef struct {
     float *floats;
     int64_t size;
-    int32_t holds; /* the number of rows that lie here packed, all of them; 0: nothing */
 } pa_scratch;
 
 /* At the start of a cache line, or null when memory runs out. */

@@ -178,17 +178,6 @@ static int add_concat(pa_plan *plan, const pa_instruction *op) {
     return 0;
 }
 
-/* Of linear layers that follow one another. */
-static void find_shared_rows(pa_plan *plan) {
-    pa_step *last = NULL;
-    for (int32_t i = 0; i < plan->row_steps; i++) {
-        pa_step *step = &plan->row_step[i];
-        if (step->op->opcode != PA_LINEAR) continue;
-        if (last && last->op->source == step->op->source) last->shares = step->shares = 1;
-        last = step;
-    }
-}
-
 static int add_compute(pa_plan *plan, const pa_instruction *op) {
     pa_step step = {PA_STEP_COMPUTE, -1, -1, -1, -1, op, -1};
     if (is_rows(plan, op->source)) {
@@ -340,7 +329,6 @@ int pa_plan_make(pa_plan *plan, pa_error error) {
     if (pa_layouts_make(plan, error)) return -1;
     find_parts(plan);
     if (add_steps(plan, error) || pa_buffers_place(plan, error)) return -1;
-    find_shared_rows(plan);
     if (pa_rows_reserve(plan) || pack_weights(plan)) return pa_fail(error, "out of memory");
     forget_blobs(&plan->program);
     return 0;

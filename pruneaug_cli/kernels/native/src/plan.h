@@ -86,7 +86,6 @@ typedef struct {
     const pa_instruction *op;         /* compute */
     int32_t item;                     /* split, conv or linear: which */
     int32_t clears;                   /* first of all the pads of its result: others lay there */
-    int32_t shares;                   /* linear: the next or the last one reads the same rows */
 } pa_step;
 
 typedef struct {

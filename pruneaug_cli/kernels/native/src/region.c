@@ -205,7 +205,6 @@ int pa_region_run(pa_region *region, int64_t samples, const float *const *inputs
                    .inputs = inputs,
                    .outputs = outputs};
     call.failed = place_rows(&call);
-    space->scratch.holds = 0; /* the rows of another run */
     if (!call.failed && samples > 0) {
         int small = region->work < LEAST_WORK / samples;
         pa_crew_run(small ? NULL : parallel, &region->helpers, run_steps, &call);

@@ -46,7 +46,7 @@ int pa_run_row_step(const pa_run *call, const pa_step *step) {
     const float *residual = op->residual >= 0 ? row[op->residual] : NULL;
     if (op->opcode == PA_LINEAR) {
         pa_rows rows = {row[op->source], residual, row[op->result], call->samples,
-                        op->activation, step->shares ? op->source + 1 : 0};
+                        op->activation};
         return pa_linear_run(&plan->linear[step->item], &rows, &call->space->scratch,
                              call->crew);
     }

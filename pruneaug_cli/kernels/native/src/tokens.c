@@ -22,8 +22,7 @@ enum {
     QUAD = 4,                 /* samples packed together */
     MOST_QUADS = PA_TOKENS_PITCH / QUAD, /* of a tile, for two vectors of outputs */
     PASS = 3,                 /* tiles: a whole matrix of weights is read for each pass */
-    KEPT_FLOATS = 128 << 10,  /* inputs packed for more layers than one: half a second cache */
-    FAR_FLOATS = 128 << 10,   /* outputs that are fetched before they are written: as many */
+    FAR_FLOATS = 128 << 10,   /* outputs that are fetched before they are written */
     ELEMENT = 8,              /* multiply-adds that take as long as packing a float */
 };
 
@@ -172,9 +171,9 @@ static const family *family_of(int32_t height) {
 typedef struct {
     const pa_linear *linear;
     const pa_rows *rows;
-    float *packed;          /* tiles from `held` on */
+    float *packed;
     int64_t quads, tiles;   /* fours of samples, the last filled up, in tiles of two or three */
-    int64_t from, to, held; /* tiles of this pass */
+    int64_t from, to;       /* tiles of this pass */
 } token_work;
 
 /* The end of the strips that are as high as the first. */
@@ -212,23 +211,18 @@ static int64_t tile_size(const token_work *work, int64_t tile) {
 }
 
 static float *packed_tile(const token_work *work, int64_t tile) {
-    return work->packed + (tile - work->held) * PA_TOKENS_PITCH * work->linear->cols;
+    return work->packed + (tile - work->from) * PA_TOKENS_PITCH * work->linear->cols;
 }
 
 static void pack_tiles(const void *context, int32_t first, int32_t last) {
     const token_work *work = context;
     const int64_t cols = work->linear->cols;
-    for (int64_t t = work->held + first; t < work->held + last; t++) {
+    for (int64_t t = work->from + first; t < work->from + last; t++) {
         int64_t start = tile_start(work, t), size = tile_size(work, t);
         int64_t left = work->rows->samples - start;
         pa_to_panel(work->rows->x + start * cols, cols, left < size ? left : size,
                     packed_tile(work, t), PA_TOKENS_PITCH);
     }
-}
-
-static void pack(const token_work *work, pa_crew *crew, int64_t tiles) {
-    pa_run_range(crew, (int32_t)tiles, 1, ELEMENT * PA_TOKENS_PITCH * (int64_t)work->linear->cols,
-                 pack_tiles, work);
 }
 
 /* While the tiles of one strip are made, the weights of the next come from afar: all at once they
@@ -250,25 +244,20 @@ static void run_packed(const void *context, int32_t first, int32_t last) {
     }
 }
 
-/* Rows that other layers read too are packed once, all of them. */
 static int run_passes(token_work *work, pa_scratch *scratch, pa_crew *crew) {
-    const int64_t samples = work->rows->samples, cols = work->linear->cols;
+    const pa_linear *linear = work->linear;
     const int64_t passes = (work->tiles + PASS - 1) / PASS;
-    const int32_t held = scratch->holds;
-    const int32_t kept = samples <= KEPT_FLOATS / cols ? work->rows->number : 0;
-    const int64_t most = kept ? work->tiles : (work->tiles + passes - 1) / passes;
-    work->packed = pa_scratch_take(scratch, most * PA_TOKENS_PITCH * cols);
+    const int64_t tile_floats = PA_TOKENS_PITCH * (int64_t)linear->cols;
+    work->packed = pa_scratch_take(scratch, PASS * tile_floats);
     if (!work->packed) return -1;
-    if (kept && kept != held) pack(work, crew, work->tiles);
     for (int64_t pass = 0; pass < passes; pass++) {
         work->from = work->tiles * pass / passes;
         work->to = work->tiles * (pass + 1) / passes;
-        if (!kept) work->held = work->from;
-        if (!kept) pack(work, crew, work->to - work->from);
-        pa_run_strips(crew, &work->linear->tokens,
-                      tile_start(work, work->to) - tile_start(work, work->from), run_packed, work);
+        int64_t samples = tile_start(work, work->to) - tile_start(work, work->from);
+        pa_run_range(crew, (int32_t)(work->to - work->from), 1, ELEMENT * tile_floats, pack_tiles,
+                     work);
+        pa_run_strips(crew, &linear->tokens, samples, run_packed, work);
     }
-    scratch->holds = kept;
     return 0;
 }
 
