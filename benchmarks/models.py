@@ -102,9 +102,7 @@ def _rows(
             check_answers(files, case.network.input_shape, library)
             row |= _measured(options, files, case.network.input_shape, library)
             if options.predictors is not None and case.sparsity > 0.0:
-                row |= options.predictors.columns(
-                    case, float(row["dense_s"]), float(row["sparse_s"])
-                )
+                row |= options.predictors.columns(case, files)
             yield row | peer_columns(case, files, float(row["dense_s"]), _setup(options))
     for files in [] if options.prepare else exported:
         row = _measured(options, files, None, library)

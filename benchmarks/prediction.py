@@ -1,15 +1,15 @@
 """What the profile and the calibration of a network predict for a plan that was not measured.
 
 The layers are measured alone, for this block and the default sparsities, and the network whole
-under uniform plans at other sparsities than those predicted (``app/calibration.py``). Both give
-times for the machine at its best; so the prediction is a speed-up, and the predicted latency is
-the dense one measured now over it.
+under uniform plans at other sparsities than those predicted (``app/calibration.py``). All times are
+for the machine at one speed (``runtime/pace.py``), that of the profile; so what is predicted is
+compared to the file as ``pruneaug run`` would time it, not to times of a machine faster or slower.
 """
 
 from types import SimpleNamespace
 
 from networks import Network
-from random_models import Case, trace
+from random_models import Case, ModelFiles, trace
 
 from pruneaug_cli.app.calibration import SPARSITIES, calibrate, predict_s, uniform_plan
 from pruneaug_cli.app.prepared import PreparedModel
@@ -17,9 +17,11 @@ from pruneaug_cli.core import BlockShape
 from pruneaug_cli.errors import UsageError
 from pruneaug_cli.kernels import BACKENDS
 from pruneaug_cli.platforms import LatencyTable
-from pruneaug_cli.profiling import profile_platform
+from pruneaug_cli.profiling import SessionTimer, profile_platform
 from pruneaug_cli.progress import silent
 from pruneaug_cli.tasks import Task
+
+REPEATS, SAMPLE_S = 51, 5e-3
 
 
 class Predictor:
@@ -46,9 +48,12 @@ class Predictor:
         )  # fmt: skip
         self._table = LatencyTable(profile)
         self._network = calibrate(self._prepared, profile, silent, kept_dense=self._kept_dense)
+        self._library = BACKENDS.create("native").operator_library()
+        best_s = float(profile.settings["yardstick_s"])
+        self._timer = SessionTimer(self._library, threads, yardstick_s=best_s)
 
-    def speedup(self, sparsity: float) -> float:
-        """Predicted dense latency over that of the uniform plan.
+    def predict_s(self, sparsity: float) -> float:
+        """Predicted latency of the uniform plan.
 
         Raises:
             UsageError: the plan is one of those the prediction is made from.
@@ -56,8 +61,17 @@ class Predictor:
         if sparsity in SPARSITIES:
             raise UsageError(f"--predict: sparsity {sparsity:g} is measured, not predicted")
         plan = uniform_plan(self._prepared, self._table, sparsity, self._kept_dense)
-        ours_s = predict_s(self._prepared, self._table, self._network, plan)
-        return self._network.dense_latency_s / ours_s
+        return predict_s(self._prepared, self._table, self._network, plan)
+
+    def measure_s(self, files: ModelFiles) -> float:
+        """Latency of the exported plan, at the speed that predictions are given for."""
+        batch = self._prepared.task.batch
+        calls = [
+            self._timer.call(files.sparse, self._library, batch=batch),
+            self._timer.call(files.dense, None, batch=batch),
+        ]
+        ours, _ = self._timer.side_by_side(calls, repeats=REPEATS, sample_s=SAMPLE_S)
+        return ours.median_s
 
     @property
     def error(self) -> float:
@@ -77,10 +91,10 @@ class Predictors:
         self._threads, self._budget_s = threads, budget_s
         self._made: dict[tuple[str, BlockShape], Predictor] = {}
 
-    def columns(self, case: Case, dense_s: float, sparse_s: float) -> dict[str, object]:
-        """``predicted_s`` for the machine as fast as it was when ``dense_s`` was measured.
+    def columns(self, case: Case, files: ModelFiles) -> dict[str, object]:
+        """``predicted_s``, and ``paced_s``: what was measured then, at the same speed.
 
-        ``prediction_error`` compares it to ``sparse_s``; ``fit_error`` is that among the plans it
+        ``prediction_error`` compares the two; ``fit_error`` is that among the plans the prediction
         is made from.
         """
         key = (case.network.name, case.block)
@@ -89,10 +103,10 @@ class Predictors:
                 case.network, case.block, threads=self._threads, budget_s=self._budget_s
             )
         predictor = self._made[key]
-        predicted_s = dense_s / predictor.speedup(case.sparsity)
-        error = predicted_s / sparse_s - 1.0
+        predicted_s, paced_s = predictor.predict_s(case.sparsity), predictor.measure_s(files)
         return {
             "predicted_s": predicted_s,
-            "prediction_error": error,
+            "paced_s": paced_s,
+            "prediction_error": predicted_s / paced_s - 1.0,
             "fit_error": predictor.error,
         }
