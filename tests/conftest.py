@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pruneaug_cli.kernels.native import NativeBackend
+
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -34,6 +36,21 @@ def golden(refresh: bool) -> Callable[[str, str], None]:
         assert text == path.read_text("utf-8")
 
     return check
+
+
+@pytest.fixture(scope="session")
+def native() -> NativeBackend:
+    """Our kernels, built for this machine; skips where they cannot be."""
+    backend = NativeBackend()
+    if reason := backend.why_unavailable():
+        pytest.skip(reason)
+    return backend
+
+
+@pytest.fixture(scope="session")
+def library(native: NativeBackend) -> Path:
+    """The library of our operators for ONNX Runtime."""
+    return native.operator_library()
 
 
 @pytest.fixture(autouse=True)

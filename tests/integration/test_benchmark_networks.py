@@ -21,7 +21,6 @@ from torch.nn import functional
 
 from pruneaug_cli.core import BlockShape
 from pruneaug_cli.export import ExportedFile, export_dense, export_sparse
-from pruneaug_cli.kernels import BACKENDS
 from pruneaug_cli.runtime import open_session, region_memory, verify_export
 
 CONV, LINEAR = BlockShape(8, 1), BlockShape(16, 1)
@@ -87,14 +86,6 @@ class Exported:
     dense: ExportedFile
     x: np.ndarray
     attentions: int
-
-
-@pytest.fixture(scope="module")
-def library() -> Path:
-    backend = BACKENDS.create("native")
-    if reason := backend.why_unavailable():
-        pytest.skip(reason)
-    return backend.operator_library()
 
 
 @pytest.fixture(scope="module", params=EXAMPLES, ids=lambda network: network.name)

@@ -8,7 +8,6 @@ from torch import nn
 from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, MatrixShape, keep_best
 from pruneaug_cli.export import export_sparse
 from pruneaug_cli.export.border import FUSED_OUTSIDE
-from pruneaug_cli.kernels import BACKENDS
 from pruneaug_cli.kernels.limits import MOST_PORTS, MOST_WINDOW
 from pruneaug_cli.runtime import verify_export
 
@@ -50,10 +49,9 @@ class ManyOutputs(nn.Module):
         (ManyOutputs, 0, {"its part of the graph has more than 64 inputs or outputs"}),
     ],
 )
-def test_what_is_too_large_stays_outside_and_the_file_is_right(build, regions, outside, tmp_path):
-    backend = BACKENDS.create("native")
-    if reason := backend.why_unavailable():
-        pytest.skip(reason)
+def test_what_is_too_large_stays_outside_and_the_file_is_right(
+    build, regions, outside, tmp_path, library
+):
     torch.manual_seed(0)
     torch.set_num_threads(1)
     model, masks = build().eval(), {}
@@ -67,7 +65,7 @@ def test_what_is_too_large_stays_outside_and_the_file_is_right(build, regions, o
     x = torch.from_numpy(rng.standard_normal(build.shape, np.float32))
     file = export_sparse(
         model, (x,), {}, tmp_path / "model.onnx", masks=masks, layers=list(masks),
-        library=backend.operator_library(), metadata={},
+        library=library, metadata={},
     )  # fmt: skip
     assert file.regions == regions
     assert {node.reason for node in file.outside} == outside

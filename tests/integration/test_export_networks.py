@@ -114,14 +114,6 @@ def _prune(model: nn.Module, rng: np.random.Generator) -> dict[str, BlockMask]:
     return masks
 
 
-@pytest.fixture(scope="module")
-def library() -> Path:
-    backend = BACKENDS.create("native")
-    if reason := backend.why_unavailable():
-        pytest.skip(reason)
-    return backend.operator_library()
-
-
 @pytest.fixture(scope="module", params=NETWORKS)
 def case(
     request: pytest.FixtureRequest, library: Path, tmp_path_factory: pytest.TempPathFactory

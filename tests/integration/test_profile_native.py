@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, parse_geometry
-from pruneaug_cli.kernels.native.backend import NativeBackend
 from pruneaug_cli.kernels.reference import ReferenceBackend
 from pruneaug_cli.platforms import LatencyTable, read_profile, write_profile
 from pruneaug_cli.profiling import SessionTimer, profile_platform
@@ -25,20 +24,12 @@ GEOMETRIES = tuple(
 CHOICES = (DENSE, LayerChoice(BlockShape(8, 1), 0.75))
 
 
-@pytest.fixture(scope="module")
-def backend():
-    native = NativeBackend()
-    if reason := native.why_unavailable():
-        pytest.skip(reason)
-    return native
-
-
 @pytest.mark.parametrize("choice", CHOICES, ids=str)
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_the_model_that_is_timed_computes_the_layer(backend, geometry, choice):
+def test_the_model_that_is_timed_computes_the_layer(native, geometry, choice):
     matrix = layer_matrix(geometry, choice, seed=3)
     session = open_session(
-        layer_model(geometry, matrix, copies=3), library=backend.operator_library()
+        layer_model(geometry, matrix, copies=3), library=native.operator_library()
     )
     (x,) = example_arrays(session.inputs, seed=1)
     program = layer_program(geometry, matrix, copies=1)
@@ -48,7 +39,7 @@ def test_the_model_that_is_timed_computes_the_layer(backend, geometry, choice):
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_the_peer_model_computes_the_same_layer_in_standard_operators(backend, geometry):
+def test_the_peer_model_computes_the_same_layer_in_standard_operators(native, geometry):
     matrix = layer_matrix(geometry, DENSE, seed=3)
     session = open_session(peer_model(geometry, copies=2, seed=3))
     (x,) = example_arrays(session.inputs, seed=1)
@@ -61,11 +52,11 @@ def test_the_peer_model_computes_the_same_layer_in_standard_operators(backend, g
     np.testing.assert_allclose(session.run([x])[0], expected, rtol=0, atol=terms * 2.0**-22)
 
 
-def test_a_measured_profile_predicts_and_survives_its_file(backend, tmp_path):
+def test_a_measured_profile_predicts_and_survives_its_file(native, tmp_path):
     steps = []
     profile = profile_platform(
         GEOMETRIES[:1] + GEOMETRIES[3:],
-        backend=backend,
+        backend=native,
         name="here",
         blocks=(BlockShape(8, 1),),
         sparsities=(0.5, 0.9),
@@ -79,13 +70,13 @@ def test_a_measured_profile_predicts_and_survives_its_file(backend, tmp_path):
         assert 0.0 < estimate.latency_s < 1e-2
         assert estimate.error_s > 0.0
         assert table.peer_latency_s(geometry) is not None
-    assert profile.kernels["digest"] == backend.fingerprint()["digest"]
+    assert profile.kernels["digest"] == native.fingerprint()["digest"]
     assert steps[-1].done == steps[-1].total
 
 
 @pytest.mark.slow
-def test_removing_nine_of_ten_blocks_makes_a_layer_several_times_faster(backend):
-    timer = SessionTimer(backend.operator_library(), repeats=21)
+def test_removing_nine_of_ten_blocks_makes_a_layer_several_times_faster(native):
+    timer = SessionTimer(native.operator_library(), repeats=21)
     geometry = parse_geometry("conv 64 64 3 3 16 16 1 1")
     dense = timer.ours(geometry, DENSE).median_s
     sparse = timer.ours(geometry, LayerChoice(BlockShape(8, 1), 0.9)).median_s

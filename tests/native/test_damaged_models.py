@@ -8,22 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from pruneaug_cli.kernels.native import NativeBackend
-
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "build" / "fuzz"
 CASES = 400
 
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(s, marks=pytest.mark.slow) for s in (2, 3))])
-def test_damaged_models_are_refused_or_run(seed):
-    backend = NativeBackend()
-    if reason := backend.why_unavailable():
-        pytest.skip(reason)
+def test_damaged_models_are_refused_or_run(seed, library):
     KEPT.mkdir(parents=True, exist_ok=True)
     out = KEPT / f"seed-{seed}.onnx"
     command = [
-        sys.executable, "-m", "tests.native.models", str(backend.operator_library()), str(seed),
+        sys.executable, "-m", "tests.native.models", str(library), str(seed),
         str(CASES), str(out),
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

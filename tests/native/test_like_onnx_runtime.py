@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from pruneaug_cli.export import region_model
-from pruneaug_cli.kernels.native import NativeBackend
 from pruneaug_cli.kernels.program import (
     Activate,
     Add,
@@ -49,14 +48,6 @@ OPERATIONS: dict[str, tuple[ValueShape, Instruction]] = {
     "flatten": (PLANES, Flatten(0)),
     "layer norm": (ROWS, LayerNorm(0, 1, 2)),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def library():
-    backend = NativeBackend()
-    if reason := backend.why_unavailable():
-        pytest.skip(reason)
-    return backend.operator_library()
 
 
 def dims(shape: ValueShape) -> tuple[int, ...]:

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import onnxruntime
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
@@ -273,14 +272,6 @@ def test_stock_runtimes_compute_what_the_reference_computes(
         for got, want, bound in zip(found, expected, bounds, strict=True):
             assert got.shape == want.shape
             assert (np.abs(got - want) <= bound).all()
-
-
-@pytest.fixture(scope="module")
-def native() -> NativeBackend:
-    backend = NativeBackend()
-    if reason := backend.why_unavailable():
-        pytest.skip(reason)
-    return backend
 
 
 @settings(max_examples=300, deadline=None)

@@ -1,13 +1,11 @@
 """Values that take turns in the same memory: regions of many geometries, run again and again."""
 
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pruneaug_cli.kernels.activation import RELU, Activation
 from pruneaug_cli.kernels.encoding import encode
-from pruneaug_cli.kernels.native import NativeBackend
 from pruneaug_cli.kernels.program import (
     Add,
     Concat,
@@ -24,14 +22,6 @@ from pruneaug_cli.kernels.reference import ReferenceBackend
 
 EPS = float(np.finfo(np.float32).eps)
 MOST_CHANNELS = 40
-
-
-@pytest.fixture(scope="module")
-def native():
-    backend = NativeBackend()
-    if reason := backend.why_unavailable():
-        pytest.skip(reason)
-    return backend
 
 
 def halved(shape: Planes) -> tuple[int, int]:

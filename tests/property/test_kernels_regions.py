@@ -3,14 +3,12 @@
 import dataclasses
 
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, MatrixShape
 from pruneaug_cli.kernels.activation import RELU
 from pruneaug_cli.kernels.encoding import encode
-from pruneaug_cli.kernels.native import NativeBackend
 from pruneaug_cli.kernels.program import (
     AveragePool,
     Conv,
@@ -28,14 +26,6 @@ from pruneaug_cli.kernels.reference import ReferenceBackend
 
 EPS = float(np.finfo(np.float32).eps)
 SLOW_START = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-@pytest.fixture(scope="module")
-def native():
-    backend = NativeBackend()
-    if reason := backend.why_unavailable():
-        pytest.skip(reason)
-    return backend
 
 
 def weight(draw, rng, shape: MatrixShape) -> Weight:

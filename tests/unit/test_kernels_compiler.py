@@ -159,11 +159,8 @@ def test_the_environment_names_compiler_and_cache(monkeypatch, tmp_path):
     assert compiler.cache == tmp_path / "pruneaug" / "kernels"
 
 
-def test_the_library_holds_engine_and_operators():
-    backend = NativeBackend()
-    if reason := backend.why_unavailable():
-        pytest.skip(reason)
-    content = backend.operator_library().read_bytes()
+def test_the_library_holds_engine_and_operators(library):
+    content = library.read_bytes()
     assert b"pa_region_create" in content
     assert b"RegisterCustomOps" in content
 

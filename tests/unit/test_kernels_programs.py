@@ -13,7 +13,6 @@ from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, Matri
 from pruneaug_cli.kernels.activation import Activation
 from pruneaug_cli.kernels.decoding import decode
 from pruneaug_cli.kernels.encoding import EncodedRegion, encode
-from pruneaug_cli.kernels.native import NativeBackend
 from pruneaug_cli.kernels.program import (
     Activate,
     Concat,
@@ -32,11 +31,8 @@ INSTRUCTION = 18
 
 
 @pytest.fixture(scope="module")
-def library():
-    backend = NativeBackend()
-    if reason := backend.why_unavailable():
-        pytest.skip(reason)
-    return backend.library
+def library(native):
+    return native.library
 
 
 def small_conv() -> EncodedRegion:

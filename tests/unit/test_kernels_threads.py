@@ -36,10 +36,7 @@ class Parallel(ctypes.Structure):
 
 
 @pytest.fixture
-def region():
-    backend = NativeBackend()
-    if reason := backend.why_unavailable():
-        pytest.skip(reason)
+def region(native):
     rng = np.random.default_rng(3)
 
     def weight(rows: int, cols: int) -> Weight:
@@ -56,7 +53,7 @@ def region():
         ),
         (2, 5), (weight(32, 288), weight(512, 512)), (),
     )  # fmt: skip
-    with backend.library.open_region(encode(program)) as opened:
+    with native.library.open_region(encode(program)) as opened:
         yield opened
 
 

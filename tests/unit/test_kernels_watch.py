@@ -6,7 +6,6 @@ import pytest
 from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, MatrixShape
 from pruneaug_cli.kernels.activation import RELU
 from pruneaug_cli.kernels.encoding import encode
-from pruneaug_cli.kernels.native import NativeBackend
 from pruneaug_cli.kernels.program import (
     Conv,
     Epilogue,
@@ -45,12 +44,9 @@ def program():
     )  # fmt: skip
 
 
-@pytest.fixture
-def library():
-    backend = NativeBackend()
-    if reason := backend.why_unavailable():
-        pytest.skip(reason)
-    return backend.library
+@pytest.fixture(scope="module")
+def library(native):
+    return native.library
 
 
 def test_each_run_gives_one_row_of_named_steps(library, program):

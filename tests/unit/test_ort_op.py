@@ -11,7 +11,6 @@ from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, Matri
 from pruneaug_cli.errors import ModelFileError
 from pruneaug_cli.export import region_model
 from pruneaug_cli.kernels.activation import RELU
-from pruneaug_cli.kernels.native.backend import NativeBackend
 from pruneaug_cli.kernels.program import (
     Add,
     Conv,
@@ -25,14 +24,6 @@ from pruneaug_cli.kernels.program import (
 )
 from pruneaug_cli.kernels.reference import ReferenceBackend
 from pruneaug_cli.runtime import open_session
-
-
-@pytest.fixture(scope="module")
-def library():
-    backend = NativeBackend()
-    if reason := backend.why_unavailable():
-        pytest.skip(reason)
-    return backend.operator_library()
 
 
 def sparse_weight(rows, cols, random):

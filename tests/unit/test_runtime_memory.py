@@ -9,7 +9,6 @@ from torch.nn import functional
 from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, MatrixShape
 from pruneaug_cli.errors import ModelFileError
 from pruneaug_cli.export import export_sparse
-from pruneaug_cli.kernels.native import NativeBackend
 from pruneaug_cli.runtime import RegionMemory, region_memory
 
 
@@ -23,14 +22,6 @@ class TwoParts(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.second(functional.softplus(self.first(x)))
-
-
-@pytest.fixture(scope="module")
-def library():
-    backend = NativeBackend()
-    if reason := backend.why_unavailable():
-        pytest.skip(reason)
-    return backend.operator_library()
 
 
 def memory_of(folder, library, *, kept: int, size: int = 8) -> RegionMemory:
