@@ -4,18 +4,24 @@ import multiprocessing
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 from pruneaug_cli.core import BlockGrid, BlockShape, FloatMatrix, LayerChoice, MatrixShape
 from pruneaug_cli.criteria import LayerEvidence, PruningMethod, Reconstruction, prune_path
 from pruneaug_cli.criteria.worker import use_one_thread
+from pruneaug_cli.errors import UnsupportedError
 from pruneaug_cli.evaluation.database import LayerDatabase, PathAddress
 from pruneaug_cli.evaluation.path_file import SCHEMA_VERSION, is_whole, read_record, write_path
 from pruneaug_cli.files import digest_array, digest_text
 from pruneaug_cli.progress import Progress, Step, silent
 
 _STAGE = "reconstructing layers"
+_DEATHS = 5  # pools that may break in a row, no path finished between them
+
+
+_Arguments = tuple[FloatMatrix, LayerEvidence, BlockGrid, tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,7 @@ def build_database(
         The database of exactly these candidates.
 
     Raises:
+        UnsupportedError: worker after worker died.
         ValueError: a layer of the candidates has no weights or no evidence, or they do not fit.
     """
     method = method or PruningMethod()
@@ -113,19 +120,40 @@ def _computed(
     method: PruningMethod,
     workers: int,
 ) -> Iterator[tuple[_Path, list[Reconstruction]]]:
-    def arguments(path: _Path) -> tuple[FloatMatrix, LayerEvidence, BlockGrid, tuple[float, ...]]:
+    """Every path with its weights, as they are finished; a worker that dies is replaced."""
+
+    def arguments(path: _Path) -> _Arguments:
         return weights[path.layer], evidence[path.layer], path.grid, path.sparsities
 
     if workers <= 1 or len(paths) <= 1:
         for path in paths:
             yield path, prune_path(*arguments(path), method)
         return
+    left, deaths = {path: arguments(path) for path in paths}, 0
+    while left:
+        try:
+            for path, found in _in_processes(left, method, workers):
+                del left[path]
+                deaths = 0
+                yield path, found
+        except BrokenProcessPool as error:
+            deaths += 1
+            if deaths == _DEATHS:
+                raise UnsupportedError(
+                    f"{deaths} times in a row a worker died before it had reconstructed a layer",
+                    hint="is there enough memory? fewer --workers need less",
+                ) from error
+
+
+def _in_processes(
+    todo: Mapping[_Path, _Arguments], method: PruningMethod, workers: int
+) -> Iterator[tuple[_Path, list[Reconstruction]]]:
     # not forked: torch's and BLAS's threads do not survive a fork
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        min(workers, len(paths)), mp_context=context, initializer=use_one_thread
+        min(workers, len(todo)), mp_context=context, initializer=use_one_thread
     ) as pool:
-        jobs = {pool.submit(prune_path, *arguments(path), method): path for path in paths}
+        jobs = {pool.submit(prune_path, *job, method): path for path, job in todo.items()}
         try:
             for job in as_completed(jobs):
                 yield jobs[job], job.result()

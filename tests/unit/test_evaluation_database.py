@@ -1,13 +1,15 @@
 """The layer database: what it holds, what a second run computes, what it refuses."""
 
 import json
+import multiprocessing
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
 
 from pruneaug_cli.core import DENSE, BlockGrid, BlockShape, LayerChoice, MatrixShape
 from pruneaug_cli.criteria import LayerEvidence, PruningMethod, ReconstructionSettings, prune_path
-from pruneaug_cli.errors import PlanError, RunError
+from pruneaug_cli.errors import PlanError, RunError, UnsupportedError
 from pruneaug_cli.evaluation import build, build_database, open_database
 
 CHOICES = [
@@ -153,6 +155,32 @@ def test_worker_processes_write_the_same_bytes(layers, tmp_path):
     make(layers, tmp_path / "one")
     make(layers, tmp_path / "two", workers=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_worker_processes_that_are_killed_are_replaced(layers, tmp_path):
+    make(layers, tmp_path / "one")
+    kills = []
+
+    def kill(step):
+        for process in multiprocessing.active_children() if step.done == 1 and not kills else []:
+            process.kill()
+            kills.append(process)
+
+    make(layers, tmp_path / "two", workers=2, progress=kill)
+    assert kills
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_worker_after_worker_dying_is_refused(layers, tmp_path, monkeypatch):
+    def broken(*_):
+        raise BrokenProcessPool
+        yield
+
+    monkeypatch.setattr(build, "_in_processes", broken)
+    with pytest.raises(UnsupportedError, match="5 times in a row a worker died before") as refusal:
+        make(layers, tmp_path, workers=2)
+    assert "--workers" in refusal.value.hint
 
 
 def test_an_option_it_does_not_hold_is_refused(layers, tmp_path):
