@@ -15,7 +15,7 @@ install: .venv/installed  ## make .venv with pinned packages and the pruneaug co
 	  { echo "pruneaug needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make install PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools wheel
-	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[demo,dev]'
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[demo,dev,postgresql]'
 	@touch $@
 
 demo: install  ## profile this machine, search, fine-tune, export, bench and report on the digits CNN

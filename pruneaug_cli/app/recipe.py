@@ -103,7 +103,10 @@ class SearchSettings(Section):
     )
     trials: Count = Field(default=40, description="plans to evaluate")
     timeout_s: Seconds | None = Field(default=None, alias="timeout", description="null: no limit")
-    workers: Count = Field(default=1, description="processes that build the layer database")
+    workers: Count = Field(default=1, description="plans evaluated at a time, each in a process")
+    engine: str = Field(
+        default="processes", description="processes of this machine, or ray: tasks of a cluster"
+    )
     recovery: NonNegative = Field(
         default=0.05, description="how much of the metric fine-tuning is trusted to win back"
     )

@@ -110,6 +110,7 @@ class SearchRequest:
     trials: int | None = None
     timeout_s: float | None = None
     workers: int | None = None
+    engine: str | None = None
     seed: int | None = None
     storage: str | None = None
     run_dir: Path | None = None
@@ -133,6 +134,7 @@ class SearchRequest:
             "search.trials": self.trials,
             "search.timeout": self.timeout_s,
             "search.workers": self.workers,
+            "search.engine": self.engine,
         }
 
 

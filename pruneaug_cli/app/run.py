@@ -33,7 +33,7 @@ def run_run(request: RunRequest, progress: Progress = silent) -> RunResult:
     prepared = prepare_recipe(recipe, trust=request.trust_checkpoint)
     run = RunDirectory(request.run_dir or default_folder(prepared))
     recipe = _profiled(run, recipe, prepared, progress)
-    search_run(run, recipe, prepared, request.storage, progress)
+    search_run(run, recipe, prepared, request.storage, progress, trust=request.trust_checkpoint)
     if recipe.finetune.epochs > 0 and not run.checkpoint.exists():
         finetune_run(run, recipe, prepared, progress)
     export_run(run, recipe, prepared, progress)

@@ -1,10 +1,13 @@
 """``pruneaug search``: from a checkpoint to a plan, and to the weights pruned by it."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pruneaug_cli.app.database import make_database
+from pruneaug_cli.app.evaluator import MakeEvaluator, stitched
 from pruneaug_cli.app.outcome import result_of_search
 from pruneaug_cli.app.plan_weights import save_pruned
 from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
@@ -17,7 +20,16 @@ from pruneaug_cli.criteria import require_criterion
 from pruneaug_cli.evaluation import LayerDatabase, StitchedEvaluator, stitch
 from pruneaug_cli.files import write_text
 from pruneaug_cli.progress import Progress, silent
-from pruneaug_cli.search import STRATEGIES, SearchProblem, preflight, require_reachable
+from pruneaug_cli.search import (
+    ENGINES,
+    STRATEGIES,
+    Engine,
+    Here,
+    SearchProblem,
+    preflight,
+    require_reachable,
+    require_storage,
+)
 from pruneaug_cli.search import run_search as search_plans
 
 _STUDY = "pruneaug"
@@ -30,7 +42,12 @@ def run_search(request: SearchRequest, progress: Progress = silent) -> RunResult
     run = RunDirectory(request.run_dir or default_folder(prepared))
     if request.dry_run:
         return look_ahead(prepared, recipe, price(prepared, recipe, run, progress))
-    return RunResult(run.path, search_run(run, recipe, prepared, request.storage, progress))
+    return RunResult(
+        run.path,
+        search_run(
+            run, recipe, prepared, request.storage, progress, trust=request.trust_checkpoint
+        ),
+    )
 
 
 def default_folder(prepared: PreparedModel) -> Path:
@@ -44,36 +61,38 @@ def search_run(
     prepared: PreparedModel,
     storage: str | None,
     progress: Progress,
+    *,
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Search, and leave plan, pruned weights and result in the run's folder.
 
-    What can be refused from names and prices alone is refused before anything is spent.
+    What can be refused from names and prices alone is refused before anything is spent. ``trust``:
+    as in :func:`prepare_recipe`, for the workers.
     """
     started = time.monotonic()
     STRATEGIES.create(recipe.search.strategy)
+    ENGINES.create(recipe.search.engine)
     require_criterion(recipe.search.criterion)
+    if storage is not None:
+        require_storage(storage)
     pricing = price(prepared, recipe, run, progress)
     require_reachable(_priced(recipe, pricing))
     write_text(run.recipe, dump_recipe(recipe))
     database = make_database(run, recipe, prepared, pricing.candidates, progress)
-    evaluator = StitchedEvaluator(
-        prepared.model,
-        database,
-        evaluate=lambda model: prepared.task.quick_evaluate(model, "cpu"),
-        batches=list(prepared.task.calibration_batches()),
-    )
+    evaluator = stitched(prepared, database)
     problem = _problem(recipe, prepared, pricing, database)
-    found = search_plans(
-        problem,
-        evaluator,
-        strategy=recipe.search.strategy,
-        storage=storage or f"sqlite:///{run.study.resolve()}",
-        study_name=_STUDY if storage is None else f"{_STUDY}-{run.path.name}",
-        trials=recipe.search.trials,
-        timeout_s=recipe.search.timeout_s,
-        seed=recipe.seed,
-        progress=progress,
-    )
+    with _engine(recipe, evaluator, MakeEvaluator.of(recipe, run.database, trust=trust)) as engine:
+        found = search_plans(
+            problem,
+            engine,
+            strategy=recipe.search.strategy,
+            storage=storage or f"sqlite:///{run.study.resolve()}",
+            study_name=_STUDY if storage is None else f"{_STUDY}-{run.path.name}",
+            trials=recipe.search.trials,
+            timeout_s=recipe.search.timeout_s,
+            seed=recipe.seed,
+            progress=progress,
+        )
     stored = StoredPlan(
         found.best.plan, found.best.predicted_latency_s, prepared.checkpoint, pricing.digest()
     )
@@ -89,6 +108,17 @@ def search_run(
         seconds=time.monotonic() - started,
         drop=() if known else ("sparse", "speedup", "export", "bench", "finetune"),
     )
+
+
+@contextmanager
+def _engine(recipe: Recipe, here: StitchedEvaluator, make: MakeEvaluator) -> Iterator[Engine]:
+    """Where plans are evaluated: one worker on this machine needs no process of its own."""
+    settings = recipe.search
+    if settings.workers == 1 and settings.engine == "processes":
+        yield Here(here)
+        return
+    with ENGINES.create(settings.engine)(make, settings.workers) as engine:
+        yield engine
 
 
 def look_ahead(prepared: PreparedModel, recipe: Recipe, pricing: Pricing) -> PreflightResult:

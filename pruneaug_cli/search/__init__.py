@@ -1,14 +1,19 @@
 """Chooses a plan from tables of options and a callable ``Plan → metric``; knows no model."""
 
+from pruneaug_cli.search.engine import ENGINES, Engine, Here
 from pruneaug_cli.search.knapsack import KnapsackTable, solve_knapsack
 from pruneaug_cli.search.problem import Preflight, SearchProblem, preflight, require_reachable
 from pruneaug_cli.search.run import run_search
+from pruneaug_cli.search.storage import require_storage
 from pruneaug_cli.search.strategies import STRATEGIES
 from pruneaug_cli.search.trial import Evaluate, SearchResult, Trial
 
 __all__ = [
+    "ENGINES",
     "STRATEGIES",
+    "Engine",
     "Evaluate",
+    "Here",
     "KnapsackTable",
     "Preflight",
     "SearchProblem",
@@ -16,6 +21,7 @@ __all__ = [
     "Trial",
     "preflight",
     "require_reachable",
+    "require_storage",
     "run_search",
     "solve_knapsack",
 ]

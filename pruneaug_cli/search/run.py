@@ -1,8 +1,10 @@
-"""The search: ask a strategy for a plan, evaluate it, remember it, until the trials are spent.
+"""The search: ask a strategy for plans, have them evaluated, remember them, until all are spent.
 
-The next proposal is a function of the problem, the seed and the completed trials. So a search
-that was interrupted goes on as if nothing had happened when it is run again, and one seed gives
-one plan. A plan that is known is never evaluated again.
+The next proposal is a function of the problem, the seed, and the trials begun so far: those in
+flight count as known, with the metric of their nearest neighbour in latency for the time being.
+With one worker nothing else is in flight, so a search that was interrupted goes on as if nothing
+had happened when it is run again, and one seed gives one plan. A plan that is known is never
+evaluated again; one that was begun and has no result is evaluated before any other.
 """
 
 import math
@@ -10,14 +12,16 @@ import time
 from collections.abc import Callable, Sequence
 
 from pruneaug_cli.core import Plan
-from pruneaug_cli.errors import TaskError
+from pruneaug_cli.errors import TaskError, UnsupportedError
 from pruneaug_cli.progress import Progress, Step, silent
+from pruneaug_cli.search.engine import Engine, Here, Outcome, WorkerDiedError
 from pruneaug_cli.search.problem import SearchProblem, milliseconds, require_reachable
 from pruneaug_cli.search.sampler import Sampler
+from pruneaug_cli.search.storage import shown
 from pruneaug_cli.search.strategies import STRATEGIES
 from pruneaug_cli.search.strategies.contract import Proposal, Strategy
 from pruneaug_cli.search.strategies.uniform import uniform_plans
-from pruneaug_cli.search.study import Study, open_study, shown
+from pruneaug_cli.search.study import Record, Study, open_study
 from pruneaug_cli.search.trial import (
     Evaluate,
     SearchResult,
@@ -28,11 +32,13 @@ from pruneaug_cli.search.trial import (
 )
 
 _ATTEMPTS = 32  # proposals of known plans in a row after which the space counts as exhausted
+_DEATHS = 10  # of workers in a row, no trial completed between them, after which the search ends
+_LOOK_S = 2.0  # how often the study is looked at while others work on it
 
 
 def run_search(
     problem: SearchProblem,
-    evaluate: Evaluate,
+    evaluate: Evaluate | Engine,
     *,
     strategy: str = "knapsack",
     storage: str,
@@ -47,12 +53,13 @@ def run_search(
 
     Args:
         problem: options per layer, and the question.
-        evaluate: measures a plan. What it raises ends the search; its trial is recorded as failed
-            and comes again when the search is run again.
+        evaluate: measures a plan: a function, called here, or an engine with workers. What it
+            raises ends the search; its trial is recorded as failed and comes again when the search
+            is run again. A worker that dies does not: its plan goes to another.
         strategy: a name in ``STRATEGIES``.
         storage: database URL of the study.
-        study_name: name of the study in it.
-        trials: completed trials after which to stop, those of earlier runs included.
+        study_name: name of the study in it. Several processes may search in one study.
+        trials: completed trials after which to stop, those of others and of earlier runs included.
         timeout_s: seconds after which no new trial begins.
         seed: decides everything that is drawn.
         progress: told after every trial.
@@ -62,77 +69,172 @@ def run_search(
         BudgetError: no plan can meet the target, or no trial met the question.
         RunError: the storage cannot be used, or holds a study of another problem.
         TaskError: the evaluation returned something that is not a finite number.
-        UnsupportedError: no strategy has this name.
+        UnsupportedError: no strategy has this name; or worker after worker died.
         UsageError: the study was made with another strategy or seed.
     """
     require_reachable(problem)
     chosen = STRATEGIES.create(strategy)
+    engine = Here(evaluate, clock) if callable(evaluate) else evaluate
     started = clock()
     with open_study(storage, study_name, problem=problem, strategy=strategy, seed=seed) as study:
-        study.sweep()
-        known = study.trials()
-        before = len(known)
-        if known:
-            progress(Step("search", before, trials, _news(problem, known)))
-        while len(known) < trials and (timeout_s is None or clock() - started < timeout_s):
-            proposal = _next_new(chosen, problem, known, seed)
-            if proposal is None:
-                break
-            known.append(_try(study, chosen, problem, proposal, evaluate, clock))
-            progress(Step("search", len(known), trials, _news(problem, known)))
+        search = _Search(study, chosen, problem, engine, seed)
+        deadline = math.inf if timeout_s is None else started + timeout_s
+        search.run(trials, lambda: clock() < deadline, progress)
+        known = study.record().known
     return SearchResult(
-        trials=tuple(known),
+        trials=known,
         best=answer(problem, known),
         front=front_of(problem, known),
         best_uniform=_best_uniform(problem, known),
-        evaluations=len(known) - before,
+        evaluations=search.evaluations,
         seconds=clock() - started,
         study_name=study_name,
         storage=shown(storage),
     )
 
 
-def _next_new(
-    strategy: Strategy, problem: SearchProblem, known: Sequence[Trial], seed: int
-) -> Proposal | None:
-    """A proposal whose plan is not known; None when the strategy has no more to give."""
-    seen = {trial.plan for trial in known} | {Plan.dense(problem.layers)}
-    for attempt in range(_ATTEMPTS):
-        draw = Sampler(seed=seed, known=len(known), attempt=attempt)
-        proposal = strategy.propose(problem, known, draw)
-        if proposal is None or proposal.plan not in seen:
-            return proposal
-    return None
+class _Search:
+    """One call of :func:`run_search`: what is in flight here, and how that goes on."""
+
+    def __init__(
+        self, study: Study, strategy: Strategy, problem: SearchProblem, engine: Engine, seed: int
+    ) -> None:
+        self._study, self._strategy, self._problem = study, strategy, problem
+        self._engine, self._seed = engine, seed
+        self._space = strategy.space(problem)
+        self._flying: dict[Plan, int] = {}  # to the storage's keys
+        self._deaths = 0
+        self._swept_s = -math.inf
+        self.evaluations = 0
+
+    def run(self, trials: int, in_time: Callable[[], bool], progress: Progress) -> None:
+        """Evaluate plans until as many ``trials`` are complete, or time or plans have run out."""
+        self._study.sweep()
+        record = self._study.record()
+        if record.known:
+            progress(self._step(record, trials))
+        try:
+            while True:
+                nothing = self._begin_all(trials, in_time)
+                if self._flying:
+                    if self._take(self._engine.wait(_LOOK_S)):
+                        progress(self._step(self._study.record(), trials))
+                elif nothing is None or not nothing.running or len(nothing.known) >= trials:
+                    return
+                else:  # others have plans in flight, and may lose them
+                    time.sleep(_LOOK_S)  # a database tells nobody that something has changed
+                self._sweep_now_and_then()
+        except BaseException as error:  # an interrupt too: what is in flight has no result
+            for key in self._flying.values():
+                self._study.fail(key, "error" if isinstance(error, Exception) else "interrupted")
+            raise
+
+    def _sweep_now_and_then(self) -> None:
+        if time.monotonic() - self._swept_s > _LOOK_S:
+            self._study.sweep()
+            self._swept_s = time.monotonic()
+
+    def _begin_all(self, trials: int, in_time: Callable[[], bool]) -> Record | None:
+        """Give every free worker a plan; return the record that leaves none to begin, if any."""
+        nothing = None
+        while nothing is None and len(self._flying) < self._engine.workers and in_time():
+            nothing = self._begin(trials)
+        return nothing
+
+    def _begin(self, trials: int) -> Record | None:
+        """Claim the next plan and hand it to the engine, or return what leaves none to begin."""
+        while True:
+            record = self._study.record()
+            if len(record.known) + len(record.running) >= trials:
+                return record
+            proposal = record.lost[0] if record.lost else self._next_new(record)
+            if proposal is None:
+                return record
+            latency_s = self._problem.latency_s(proposal.plan)
+            key = self._study.claim(proposal, latency_s, self._space)
+            if key is not None:
+                self._flying[proposal.plan] = key
+                self._engine.submit(proposal.plan)
+                return None
+
+    def _next_new(self, record: Record) -> Proposal | None:
+        """A proposal whose plan is not known; None when the strategy has no more to give."""
+        trials = _believed(self._problem, record)
+        seen = {trial.plan for trial in trials} | {Plan.dense(self._problem.layers)} | record.deadly
+        for attempt in range(_ATTEMPTS):
+            draw = Sampler(seed=self._seed, known=len(trials), attempt=attempt)
+            proposal = self._strategy.propose(self._problem, trials, draw)
+            if proposal is None or proposal.plan not in seen:
+                return proposal
+        return None
+
+    def _take(self, outcomes: Sequence[Outcome]) -> bool:
+        """Record outcomes; True when there are new results. Errors come last: nothing is lost."""
+        errors = []
+        done = 0
+        for outcome in outcomes:
+            key = self._flying.pop(outcome.plan)
+            result = _finite(outcome.result)
+            if isinstance(result, float):
+                done += self._study.complete(
+                    key,
+                    predicted_latency_s=self._problem.latency_s(outcome.plan),
+                    metric=result,
+                    seconds=outcome.seconds,
+                )
+                self._deaths = 0
+            elif isinstance(result, WorkerDiedError):
+                self._study.fail(key)
+                self._deaths += 1
+                errors += _too_many(self._deaths, result)
+            else:
+                self._study.fail(key, "error")
+                errors.append(result)
+        self.evaluations += done
+        if errors:
+            raise errors[0]
+        return done > 0
+
+    def _step(self, record: Record, trials: int) -> Step:
+        return Step("search", len(record.known), trials, _news(self._problem, record.known))
 
 
-def _try(
-    study: Study,
-    strategy: Strategy,
-    problem: SearchProblem,
-    proposal: Proposal,
-    evaluate: Evaluate,
-    clock: Callable[[], float],
-) -> Trial:
-    latency_s = problem.latency_s(proposal.plan)
-    key = study.begin(proposal, latency_s, strategy.space(problem))
-    started = clock()
-    try:
-        metric = float(evaluate(proposal.plan))
-        if not math.isfinite(metric):
-            raise TaskError(  # noqa: TRY301  fails the trial as any other failure
-                f"the evaluation of a plan returned {metric}, expected a finite number",
-                hint="check evaluate() of the task on the pruned model",
-            )
-    except BaseException:  # an interrupt too: the trial has no result, and comes again
-        study.fail(key)
-        raise
-    return study.complete(
-        key,
-        proposal,
-        predicted_latency_s=latency_s,
-        metric=metric,
-        seconds=clock() - started,
-    )
+def _finite(result: float | Exception) -> float | Exception:
+    if isinstance(result, float) and not math.isfinite(result):
+        return TaskError(
+            f"the evaluation of a plan returned {result}, expected a finite number",
+            hint="check evaluate() of the task on the pruned model",
+        )
+    return result
+
+
+def _too_many(deaths: int, last: WorkerDiedError) -> list[Exception]:
+    if deaths < _DEATHS:
+        return []
+    message = f"{deaths} workers in a row died before they had evaluated a plan (the last: {last})"
+    return [UnsupportedError(message, hint="is there enough memory? fewer --workers need less")]
+
+
+def _believed(problem: SearchProblem, record: Record) -> list[Trial]:
+    """Completed trials and those in flight, in order of their numbers.
+
+    A trial in flight is believed to do as well as the completed one that is nearest in latency, or
+    as the dense model when there is none; so a strategy looks elsewhere meanwhile.
+
+    References:
+        Ginsbourger, Le Riche and Carraro, "Kriging is well-suited to parallelize optimization",
+        2010: a believer, theirs with a Gaussian process instead of the nearest neighbour.
+    """
+    trials = list(record.known)
+    for begun in record.running:
+        latency_s = begun.predicted_latency_s
+        nearest = min(
+            record.known, key=lambda t: abs(t.predicted_latency_s - latency_s), default=None
+        )
+        metric = problem.dense_metric if nearest is None else nearest.metric
+        plan, origin, place = begun.proposal.plan, begun.proposal.origin, begun.proposal.parameters
+        trials.append(Trial(begun.number, plan, latency_s, metric, 0.0, origin, place))
+    return sorted(trials, key=lambda trial: trial.number)
 
 
 def _best_uniform(problem: SearchProblem, known: Sequence[Trial]) -> Trial | None:

@@ -6,60 +6,114 @@ attributes, its place in the strategy's space as parameters. The question (drop,
 part of it, so another one can be asked of the same study. ``optuna-dashboard`` shows it.
 
 Study attributes (``schema_version`` 1): ``fingerprint`` of the problem, ``strategy``, ``seed``.
-One process works on a study at a time: a running trial found when opening was left by a process
-that died. It is marked failed; the strategy, asked again, proposes the same plan again.
+
+Several processes and machines may work on a study. Each claims a trial by beginning it: the
+database numbers trials one after the other, and of two with the same plan the first has it. A
+trial carries the process that runs it as ``owner``, and has heartbeats. What was left by a process
+that died is marked failed (``sweep``), at once on the same machine, else when its heart has
+stopped; its plan comes again. ``failure`` says why a failed trial has no result; without it, its
+process died.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 from pruneaug_cli.core import Plan
-from pruneaug_cli.errors import InputError, RunError, UnsupportedError, UsageError
+from pruneaug_cli.errors import InputError, RunError, UsageError
+from pruneaug_cli.search.owner import is_gone, this_process
 from pruneaug_cli.search.problem import SearchProblem
 from pruneaug_cli.search.sampler import distribution, quiet_optuna
+from pruneaug_cli.search.storage import Heart, experiments_allowed, open_storage, translated
 from pruneaug_cli.search.strategies.contract import Proposal, Space
 from pruneaug_cli.search.trial import Trial
 
 SCHEMA_VERSION = 1
-_LOCK_WAIT_S = 60.0  # how long SQLite waits for another process that writes
+_DEATHS = 3  # processes that may die on a plan before it is left alone
+
+Failure = Literal["interrupted", "error", "duplicate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A trial without a result: in flight, or one that has to be done again."""
+
+    number: int
+    proposal: Proposal
+    predicted_latency_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a study knows at one moment, each in the order of the trials' numbers.
+
+    Attributes:
+        known: completed trials.
+        running: trials in flight, here and elsewhere.
+        lost: what was begun, has no result and is not in flight.
+        deadly: plans on which so many processes died that nobody should try again.
+    """
+
+    known: tuple[Trial, ...]
+    running: tuple[Begun, ...]
+    lost: tuple[Proposal, ...]
+    deadly: frozenset[Plan]
 
 
 class Study:
-    """Completed trials in a storage, and the one in flight. Made by :func:`open_study`."""
+    """Trials in a storage, those in flight here among them. Made by :func:`open_study`."""
 
-    def __init__(self, storage: optuna.storages.BaseStorage, name: str, seed: int) -> None:
-        self._storage = storage
-        self._study_id = storage.get_study_id_from_name(name)
+    def __init__(
+        self, storage: optuna.storages.RDBStorage, study: optuna.Study, seed: int, heart: Heart
+    ) -> None:
+        self._storage, self._study, self._heart = storage, study, heart
+        self._study_id = storage.get_study_id_from_name(study.study_name)
         self._seed = seed
+        self._owner = this_process()
+        self._mine: set[int] = set()
+        self._read: dict[int, Trial] = {}
 
-    def trials(self) -> list[Trial]:
-        """Every completed trial, in order."""
-        found = self._storage.get_all_trials(
-            self._study_id, deepcopy=False, states=(TrialState.COMPLETE,)
+    def record(self) -> Record:
+        """What is known now."""
+        trials = [t for t in self._study.get_trials(deepcopy=False) if "plan" in t.user_attrs]
+        trials.sort(key=lambda trial: trial.number)
+        known = tuple(self._completed(t) for t in trials if t.state == TrialState.COMPLETE)
+        running = tuple(_begun(t) for t in trials if t.state == TrialState.RUNNING)
+        failed = [t for t in trials if t.state == TrialState.FAIL]
+        taken = {trial.plan for trial in known} | {begun.proposal.plan for begun in running}
+        lost = {begun.proposal.plan: begun.proposal for begun in map(_begun, failed)}
+        deaths = [_begun(t).proposal.plan for t in failed if "failure" not in t.user_attrs]
+        deadly = frozenset(plan for plan in deaths if deaths.count(plan) >= _DEATHS)
+        return Record(
+            known,
+            running,
+            tuple(lost[plan] for plan in lost if plan not in taken and plan not in deadly),
+            deadly,
         )
-        return [_read(trial) for trial in sorted(found, key=lambda trial: trial.number)]
 
-    def sweep(self) -> int:
-        """Mark trials failed that a dead process left running; return how many."""
-        stale = self._storage.get_all_trials(
-            self._study_id, deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)
-        )
-        for trial in stale:
-            self.fail(
-                self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
-            )
-        return len(stale)
+    def sweep(self) -> None:
+        """Mark trials failed whose process died: of this machine at once, others by heartbeat."""
+        states = (TrialState.RUNNING, TrialState.WAITING)
+        for trial in self._study.get_trials(deepcopy=False, states=states):
+            key = self._key(trial.number)
+            owner = trial.user_attrs.get("owner")
+            if key not in self._mine and (owner is None or is_gone(owner)):
+                self.fail(key)
+        with experiments_allowed():
+            optuna.storages.fail_stale_trials(self._study)
 
-    def begin(self, proposal: Proposal, predicted_latency_s: float, space: Space) -> int:
-        """Record that a plan is being evaluated; return the storage's key of the trial."""
+    def claim(self, proposal: Proposal, predicted_latency_s: float, space: Space) -> int | None:
+        """Record that a plan is being evaluated here; None when another process has it.
+
+        Returns the storage's key of the trial.
+        """
         template = optuna.trial.create_trial(
             state=TrialState.RUNNING,
             params=dict(proposal.parameters),
@@ -69,39 +123,73 @@ class Study:
                 "origin": proposal.origin,
                 "seed": self._seed,
                 "predicted_latency_s": predicted_latency_s,
+                "owner": self._owner,
             },
         )
         template.datetime_start = datetime.now()
         # in one transaction; asking for each parameter in turn would take one for every layer
-        return self._storage.create_new_trial(self._study_id, template_trial=template)
+        key = self._storage.create_new_trial(self._study_id, template_trial=template)
+        self._mine.add(key)
+        self._heart.add(key)
+        number = self._storage.get_trial_number_from_id(key)
+        if self._is_taken(proposal.plan, before=number):
+            self.fail(key, "duplicate")
+            return None
+        return key
 
     def complete(
         self,
         key: int,
-        proposal: Proposal,
         *,
         predicted_latency_s: float,
         metric: float,
         seconds: float,
-    ) -> Trial:
-        """Record what the evaluation of the trial begun as ``key`` returned."""
-        self._storage.set_trial_user_attr(key, "metric", metric)
-        self._storage.set_trial_user_attr(key, "seconds", seconds)
-        values = [predicted_latency_s, metric]
-        self._storage.set_trial_state_values(key, TrialState.COMPLETE, values)
-        return Trial(
-            number=self._storage.get_trial_number_from_id(key),
-            plan=proposal.plan,
-            predicted_latency_s=predicted_latency_s,
-            metric=metric,
-            seconds=seconds,
-            origin=proposal.origin,
-            parameters=proposal.parameters,
+    ) -> bool:
+        """Record what the evaluation of the trial begun as ``key`` returned.
+
+        False when others took this process for dead; its plan is theirs then.
+        """
+        self._let_go(key)
+        try:
+            self._storage.set_trial_user_attr(key, "metric", metric)
+            self._storage.set_trial_user_attr(key, "seconds", seconds)
+            values = [predicted_latency_s, metric]
+            self._storage.set_trial_state_values(key, TrialState.COMPLETE, values)
+        except UpdateFinishedTrialError:
+            return False
+        return True
+
+    def fail(self, key: int, failure: Failure | None = None) -> None:
+        """Record that the trial has no result; without a ``failure``, that its process died."""
+        self._let_go(key)
+        try:
+            if failure is not None:
+                self._storage.set_trial_user_attr(key, "failure", failure)
+            self._storage.set_trial_state_values(key, TrialState.FAIL)
+        except UpdateFinishedTrialError:
+            pass  # others were faster
+
+    def _let_go(self, key: int) -> None:
+        self._mine.discard(key)
+        self._heart.remove(key)
+
+    def _key(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+
+    def _is_taken(self, plan: Plan, *, before: int) -> bool:
+        """Whether a trial that began earlier has the plan, or had it and is complete."""
+        states = (TrialState.RUNNING, TrialState.COMPLETE)
+        return any(
+            trial.number < before and _begun(trial).proposal.plan == plan
+            for trial in self._study.get_trials(deepcopy=False, states=states)
+            if "plan" in trial.user_attrs
         )
 
-    def fail(self, key: int) -> None:
-        """Record that the trial has no result."""
-        self._storage.set_trial_state_values(key, TrialState.FAIL)
+    def _completed(self, trial: FrozenTrial) -> Trial:
+        """A trial as the search knows it; read once, since it does not change any more."""
+        if trial.number not in self._read:
+            self._read[trial.number] = _read(trial)
+        return self._read[trial.number]
 
 
 @contextmanager
@@ -129,54 +217,17 @@ def open_study(
         "seed": seed,
     }
     best_metric = StudyDirection.MAXIMIZE if problem.higher_is_better else StudyDirection.MINIMIZE
-    with quiet_optuna():
-        database = _open_storage(storage)
-        try:
-            with _translated(storage):
-                study = optuna.create_study(
-                    storage=database,
-                    study_name=name,
-                    directions=[StudyDirection.MINIMIZE, best_metric],
-                    load_if_exists=True,
-                )
-                _identify(study, identity)
-            yield Study(database, name, seed)
-        finally:
-            database.remove_session()
-            database.engine.dispose()
-
-
-def shown(storage: str) -> str:
-    """The storage's URL without its password."""
-    try:
-        return make_url(storage).render_as_string(hide_password=True)
-    except SQLAlchemyError:
-        return storage
-
-
-def _open_storage(storage: str) -> optuna.storages.RDBStorage:
-    sqlite = storage.startswith("sqlite")
-    connect: dict[str, float] = {"timeout": _LOCK_WAIT_S} if sqlite else {}
-    with _translated(storage):
-        return optuna.storages.RDBStorage(storage, engine_kwargs={"connect_args": connect})
-
-
-@contextmanager
-def _translated(storage: str) -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise UnsupportedError(
-            f"{shown(storage)}: the driver of this database is not installed",
-            hint=f"pip install {error.name}" if error.name else None,
-        ) from error
-    except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
-        cause = error.__cause__ or error
-        reason = str(getattr(cause, "orig", None) or cause).splitlines()[0]
-        raise RunError(
-            f"{shown(storage)}: cannot be used as a study: {reason}",
-            hint="expected a database URL such as sqlite:///study.db",
-        ) from error
+    with quiet_optuna(), open_storage(storage) as database:
+        with translated(storage):
+            study = optuna.create_study(
+                storage=database,
+                study_name=name,
+                directions=[StudyDirection.MINIMIZE, best_metric],
+                load_if_exists=True,
+            )
+            _identify(study, identity)
+        with Heart(database) as heart:
+            yield Study(database, study, seed, heart)
 
 
 def _identify(study: optuna.Study, identity: Mapping[str, str | int]) -> None:
@@ -209,6 +260,13 @@ def _mismatch(name: str, key: str, found: object, expected: object) -> InputErro
         f"study {name!r} was made with {key} {found!r}, not {expected!r}",
         hint=f"continue with {key} {found!r}, or use another run directory",
     )
+
+
+def _begun(trial: FrozenTrial) -> Begun:
+    attributes = trial.user_attrs
+    plan = Plan.from_json(attributes["plan"])
+    proposal = Proposal(plan, str(attributes["origin"]), dict(trial.params))
+    return Begun(trial.number, proposal, float(attributes["predicted_latency_s"]))
 
 
 def _read(trial: FrozenTrial) -> Trial:

@@ -89,15 +89,16 @@ CASES: list[Any] = [
     ),
     pytest.param(
         "search weights.pt --task task.py --platform laptop --recipe r.yaml --max-drop 0.02 "
-        "--target-latency 2ms --strategy tpe --trials 7 --timeout 10min --workers 2 "
+        "--target-latency 2ms --strategy tpe --trials 7 --timeout 10min --workers 2 --engine ray "
         "--storage sqlite:///s.db --seed 3 --run runs/a --set search.ridge=0.1 "
         "--set seed=4 --trust-checkpoint",
         "search", "run_search", RUN,
         SearchRequest(
             checkpoint=Path("weights.pt"), task="task.py", platform="laptop",
             recipe=Path("r.yaml"), settings=("search.ridge=0.1", "seed=4"), max_drop=0.02,
-            target_latency_s=0.002, strategy="tpe", trials=7, timeout_s=600.0, workers=2, seed=3,
-            storage="sqlite:///s.db", run_dir=Path("runs/a"), trust_checkpoint=True,
+            target_latency_s=0.002, strategy="tpe", trials=7, timeout_s=600.0, workers=2,
+            engine="ray", seed=3, storage="sqlite:///s.db",
+            run_dir=Path("runs/a"), trust_checkpoint=True,
         ),
         id="search",
     ),

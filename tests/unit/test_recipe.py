@@ -204,14 +204,13 @@ def test_a_bad_option_is_refused_as_one():
 def test_every_option_of_a_search_has_its_place_in_the_recipe():
     request = SearchRequest(
         checkpoint=Path("w.pt"), task="t.py", platform="p", max_drop=0.02, target_latency_s=0.0015,
-        strategy="tpe", trials=7, timeout_s=60.0, workers=2, seed=5,
+        strategy="tpe", trials=7, timeout_s=60.0, workers=2, engine="ray", seed=5,
     )  # fmt: skip
     recipe = read_recipe(None, overrides=request.overrides())
     assert (recipe.checkpoint, recipe.task, recipe.platform) == ("w.pt", "t.py", "p")
     assert (recipe.goal.max_drop, recipe.goal.target_latency_s) == (0.02, 0.0015)
-    assert recipe.search.model_dump(include={"strategy", "trials", "timeout_s", "workers"}) == {
-        "strategy": "tpe", "trials": 7, "timeout_s": 60.0, "workers": 2,
-    }  # fmt: skip
+    given = {"strategy": "tpe", "trials": 7, "timeout_s": 60.0, "workers": 2, "engine": "ray"}
+    assert recipe.search.model_dump(include=set(given)) == given
     assert recipe.seed == 5
 
 

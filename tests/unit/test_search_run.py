@@ -12,6 +12,7 @@ import pruneaug_cli.search
 from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Option
 from pruneaug_cli.errors import BudgetError, RunError, TaskError, UnsupportedError, UsageError
 from pruneaug_cli.search import SearchProblem, run_search
+from pruneaug_cli.search.owner import this_process
 
 CHOICES = tuple(
     LayerChoice(BlockShape(rows, 1), sparsity)
@@ -74,6 +75,7 @@ def test_a_trial_carries_its_record(storage):
             "origin": trial.origin,
             "seed": 0,
             "predicted_latency_s": trial.predicted_latency_s,
+            "owner": this_process(),
             "metric": trial.metric,
             "seconds": trial.seconds,
         }
@@ -96,7 +98,7 @@ def test_running_again_evaluates_only_what_is_missing(storage):
 def test_a_known_study_answers_another_question_without_evaluations(storage):
     search(storage)
     looser = SearchProblem(PROBLEM.options, PROBLEM.rest_s, 0.9, target_latency_s=2e-3)
-    found = search(storage, None, looser)
+    found = search(storage, pytest.fail, looser)
     assert found.evaluations == 0
     assert found.best.predicted_latency_s <= 2e-3
 
@@ -233,11 +235,11 @@ def test_a_search_says_nothing_of_its_own(storage, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_only_the_study_and_the_sampler_know_optuna():
+def test_only_study_storage_and_sampler_know_optuna():
     package = Path(pruneaug_cli.search.__file__).parent
     users = {
         p.name
         for p in package.rglob("*.py")
         if re.search("^(import|from) optuna", p.read_text(), re.M)
     }
-    assert users == {"sampler.py", "study.py"}
+    assert users == {"sampler.py", "storage.py", "study.py"}

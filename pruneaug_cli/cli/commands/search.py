@@ -67,12 +67,18 @@ Timeout = Annotated[
 Workers = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", show_default=False,
-                 help="Processes that build the layer database.  [default: 1]"),
+                 help="Plans evaluated at a time, each in a process.  [default: 1]"),
+]  # fmt: skip
+EngineName = Annotated[
+    str | None,
+    typer.Option("--engine", metavar="NAME", show_default=False,
+                 help="Where workers are: processes (this machine) or ray (a cluster).  "
+                      "[default: processes]"),
 ]  # fmt: skip
 Seed = Annotated[
     int | None,
     typer.Option(min=0, metavar="N", show_default=False,
-                 help="The same seed gives the same plan.  [default: 0]"),
+                 help="The same seed and one worker give the same plan.  [default: 0]"),
 ]  # fmt: skip
 DryRun = Annotated[
     bool,
@@ -92,6 +98,7 @@ def search(
     trials: Trials = None,
     timeout: Timeout = None,
     workers: Workers = None,
+    engine: EngineName = None,
     storage: Storage = None,
     seed: Seed = None,
     run_dir: RunFolder = None,
@@ -105,7 +112,8 @@ def search(
     Plans are priced by the platform's profile, and judged by the task's evaluate. The result is
     the fastest plan that loses at most --max-drop, or with a latency target the best plan that
     reaches it. When fine-tuning follows, plans may lose more by the recipe's search.recovery.
-    Running the same command again resumes.
+    Running the same command again resumes, also while it runs on other machines: with --storage
+    they search together.
     """
     from pruneaug_cli.app.requests import SearchRequest
     from pruneaug_cli.app.search import run_search
@@ -118,8 +126,8 @@ def search(
         checkpoint=checkpoint, task=task, platform=platform, recipe=recipe,
         settings=tuple(settings or ()), max_drop=max_drop, target_latency_s=target_latency,
         target_speedup=target_speedup, strategy=strategy, trials=trials, timeout_s=timeout,
-        workers=workers, seed=seed, storage=storage, run_dir=run_dir, dry_run=dry_run,
-        trust_checkpoint=trust_checkpoint,
+        workers=workers, engine=engine, seed=seed, storage=storage, run_dir=run_dir,
+        dry_run=dry_run, trust_checkpoint=trust_checkpoint,
     )  # fmt: skip
     view = preflight_view if dry_run else run_view
     deliver(run_search, request, view=view, as_json=as_json)

@@ -1,0 +1,44 @@
+"""What runs inside a worker, whichever engine started it."""
+
+import pickle
+import time
+import traceback
+
+from pruneaug_cli.core import Plan
+from pruneaug_cli.search.engine import MakeEvaluate, Outcome
+from pruneaug_cli.search.trial import Evaluate
+
+
+class Worker:
+    """Evaluates plans one after the other; the evaluation is made with the first.
+
+    Args:
+        make: makes the evaluation.
+    """
+
+    def __init__(self, make: MakeEvaluate) -> None:
+        self._make = make
+        self._evaluate: Evaluate | None = None
+
+    def outcome(self, plan: Plan) -> Outcome:
+        """What becomes of a plan; whatever is raised is part of the outcome."""
+        started = time.monotonic()
+        try:
+            if self._evaluate is None:
+                self._evaluate = self._make()
+                started = time.monotonic()
+            result: float | Exception = float(self._evaluate(plan))
+        except Exception as error:  # noqa: BLE001  the search raises it
+            result = _portable(error)
+        return Outcome(plan, result, time.monotonic() - started)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error with its traceback as a note; as text where it cannot travel."""
+    where = traceback.format_exc()
+    error.add_note(f"in a worker:\n{where}")
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301  our own bytes
+    except Exception:  # noqa: BLE001  pickling runs any code of the class
+        return RuntimeError(where)
+    return error
