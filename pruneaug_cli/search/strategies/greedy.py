@@ -65,7 +65,7 @@ def corners(options: Sequence[Option]) -> list[Option]:
     """
     hull: list[Option] = []
     for option in sorted(options, key=lambda option: (-option.latency_s, option.harm)):
-        while len(hull) > 1 and _slope(hull[-2], option) <= _slope(hull[-2], hull[-1]):
+        while len(hull) > 1 and _slope(hull[-2], option) < _slope(hull[-2], hull[-1]):
             hull.pop()
         hull.append(option)
     return hull
