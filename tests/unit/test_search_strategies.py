@@ -109,13 +109,9 @@ def test_without_a_feasible_plan_the_budget_is_bisected_towards_dense():
         latency_s = problem.latency_s(proposal.plan)
         budgets.append((proposal.origin, proposal.parameters["budget_s"]))
         trials.append(Trial(known, proposal.plan, latency_s, 0.5, 0.0, proposal.origin))
-    assert [origin for origin, _ in budgets] == ["ladder"] * 4 + ["bisection"] * 2
-    assert (
-        budgets[3][1]
-        < budgets[4][1]
-        < budgets[5][1]
-        < problem.latency_s(Plan.dense(problem.layers))
-    )
+    assert [origin for origin, _ in budgets] == ["ladder"] * 2 + ["bisection"] * 4
+    rising = [budget for _, budget in budgets[1:]] + [problem.latency_s(Plan.dense(problem.layers))]
+    assert all(before < after for before, after in itertools.pairwise(rising))
 
 
 def test_a_fit_asks_for_less_than_the_best_plan_takes():
@@ -125,6 +121,17 @@ def test_a_fit_asks_for_less_than_the_best_plan_takes():
     proposal = strategy.propose(problem, trials, Sampler(seed=0, known=9, attempt=1))
     assert proposal.origin == "fit"
     assert problem.latency_s(proposal.plan) < best
+
+
+def test_where_nothing_better_is_new_the_front_is_filled():
+    problem, strategy = make(), KnapsackStrategy()
+    trials = evaluated(problem, climb(problem))
+    proposals = [
+        strategy.propose(problem, trials, Sampler(seed=seed, known=9, attempt=16))
+        for seed in range(8)
+    ]
+    assert {proposal.origin for proposal in proposals} == {"filling"}
+    assert len({proposal.plan for proposal in proposals}) > 4
 
 
 def test_an_unknown_strategy_is_refused_with_the_nearest_name():

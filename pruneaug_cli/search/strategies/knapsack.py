@@ -6,11 +6,13 @@ trials:
 
 - ``ladder``: all coefficients 1, over a range of budgets: a first front of the whole space;
 - ``bisection``: towards the dense plan, as long as no plan keeps the drop;
-- ``uniform``: up to a quarter of the trials go to the best uniform plan, the yardstick;
+- ``uniform``: after the first trials, up to a quarter of them go to the best uniform plan, the
+  yardstick;
 - ``fit``: coefficients sampled from what the trials say about them (``sensitivity``), with the
   budget at which the constraint is expected to bind, and at any rate below the best plan's;
 - ``tpe``: every eighth trial, and when fits keep repeating themselves: what Optuna's TPE suggests
-  from the same trials. It assumes no law, and so insures against the fit's being wrong.
+  from the same trials. It assumes no law, and so insures against the fit's being wrong;
+- ``filling``: where nothing better is new, all coefficients 1 and a random budget: the front.
 """
 
 import math
@@ -32,13 +34,16 @@ LADDER = "ladder"
 BISECTION = "bisection"
 FIT = "fit"
 TPE = "tpe"
+FILLING = "filling"
 
 _COEFFICIENT = "coefficient:"
 _BUDGET = "budget_s"
 _RANGE = 64.0  # coefficients lie within this factor of their geometric mean
-_RUNGS = 4
+_RUNGS = 2  # fits find the budget from there in fewer trials than more rungs do
 _UNIFORM_SHARE = 0.25
+_UNIFORM_AFTER = 8
 _TPE_EVERY = 8
+_LAST_RESORT = 16  # attempts
 _PATIENCE = 4  # fits that repeat known plans before TPE is asked instead
 _BOLDNESS = (0.0, 0.5, 1.0)
 _STEPS = (0.005, 0.01, 0.03)  # by which fraction a plan should be faster than the best so far
@@ -63,6 +68,8 @@ class KnapsackStrategy:
             )
             if opening is not None:
                 return opening
+        if draw.attempt >= _LAST_RESORT:
+            return _filling(problem, draw)
         turn = len(trials) + draw.attempt
         if turn % _TPE_EVERY == 0 or draw.attempt >= _PATIENCE:
             return _suggested(problem, trials, draw)
@@ -170,7 +177,8 @@ def _bisection(problem: SearchProblem, trials: Sequence[Trial]) -> Proposal | No
 
 
 def _yardstick(problem: SearchProblem, trials: Sequence[Trial]) -> Proposal | None:
-    if sum(trial.origin == UNIFORM for trial in trials) >= _UNIFORM_SHARE * len(trials):
+    allowed = _UNIFORM_SHARE * (len(trials) - _UNIFORM_AFTER)
+    if sum(trial.origin == UNIFORM for trial in trials) >= allowed:
         return None
     plan = next_uniform(problem, trials)
     return None if plan is None else Proposal(plan, UNIFORM)
@@ -205,6 +213,12 @@ def _fitted(problem: SearchProblem, trials: Sequence[Trial], draw: Draw) -> Prop
         # a little more than the tick's own time, so that rounding does not lose the tick
         budget_s = min(expected_s + 0.5 * table.tick_s, _better_s(problem, trials, draw))
     return layers.proposal(coefficients, budget_s, FIT, table)
+
+
+def _filling(problem: SearchProblem, draw: Draw) -> Proposal:
+    layers = _prepare(problem)
+    budget_s = float(draw.rng.uniform(layers.budget.low, layers.budget.high))
+    return layers.proposal(np.ones(len(layers.options)), budget_s, FILLING)
 
 
 def _posterior(problem: SearchProblem, trials: Sequence[Trial], reference: float) -> Posterior:
