@@ -21,7 +21,7 @@ from pruneaug_cli.profiling import SessionTimer, profile_platform
 from pruneaug_cli.progress import silent
 from pruneaug_cli.tasks import Task
 
-REPEATS, SAMPLE_S = 51, 5e-3
+REPEATS, SAMPLE_S, BUDGET_S = 51, 5e-3, 10.0
 
 
 class Predictor:
@@ -70,7 +70,9 @@ class Predictor:
             self._timer.call(files.sparse, self._library, batch=batch),
             self._timer.call(files.dense, None, batch=batch),
         ]
-        ours, _ = self._timer.side_by_side(calls, repeats=REPEATS, sample_s=SAMPLE_S)
+        ours, _ = self._timer.side_by_side(
+            calls, repeats=REPEATS, sample_s=SAMPLE_S, budget_s=BUDGET_S
+        )
         return ours.median_s
 
     @property

@@ -43,6 +43,7 @@ SPARSITIES = (0.0, 0.5, 0.7, 0.85, 0.95)
 _TYPICAL = 0.85  # sparsity at which blocks are compared
 _REPEATS = 101  # samples per plan: the machine keeps a speed for some tenths of a second
 _SAMPLE_S = 5e-3
+_BUDGET_S = 20.0  # per plan: large networks get fewer samples, of which each is longer
 
 
 def calibrate(
@@ -170,7 +171,9 @@ class _Bench:
             self.timer.call(sparse, self.library, batch=batch),
             self.timer.call(dense, None, batch=batch),
         ]
-        ours, peer = self.timer.side_by_side(calls, repeats=_REPEATS, sample_s=_SAMPLE_S)
+        ours, peer = self.timer.side_by_side(
+            calls, repeats=_REPEATS, sample_s=_SAMPLE_S, budget_s=_BUDGET_S
+        )
         shares = layer_shares(sparse, calls[0], self.library, clock=self.timer.clock)
         return _Timed(ours.median_s, peer.median_s, shares)
 

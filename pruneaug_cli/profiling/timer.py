@@ -94,10 +94,18 @@ class SessionTimer:
         return self.pace.best_s
 
     def side_by_side(
-        self, calls: Sequence[Callable[[], object]], *, repeats: int, sample_s: float
+        self,
+        calls: Sequence[Callable[[], object]],
+        *,
+        repeats: int,
+        sample_s: float,
+        budget_s: float = math.inf,
     ) -> list[Samples]:
         """Time calls as on the machine at the yardstick's speed; see :func:`time_in_pace`."""
-        return time_in_pace(calls, self.pace, repeats=repeats, sample_s=sample_s, clock=self.clock)
+        return time_in_pace(
+            calls, self.pace,
+            repeats=repeats, sample_s=sample_s, clock=self.clock, budget_s=budget_s,
+        )  # fmt: skip
 
     def ours(self, geometry: Geometry, choice: LayerChoice) -> Samples:
         """The layer inside a region of ours."""

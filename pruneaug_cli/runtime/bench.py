@@ -96,7 +96,9 @@ def bench_models(
     else:
         # a sample lasts up to twice _SAMPLE_S
         repeats = max(LEAST_SAMPLES, int(seconds / (2 * len(calls) * _SAMPLE_S)))
-        fast, slow = time_in_pace(calls, pace, repeats=repeats, sample_s=_SAMPLE_S, clock=clock)
+        fast, slow = time_in_pace(
+            calls, pace, repeats=repeats, sample_s=_SAMPLE_S, clock=clock, budget_s=seconds
+        )
     return BenchResult(
         (_timing(sparse, sparse_path, fast), _timing(dense, dense_path, slow)),
         slow.median_s / fast.median_s,

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pruneaug_cli.runtime.clock import Call, Clock, Samples, settle_batch, time_batch
 
 SHARED = 1.25
+FEWEST = 15
+"""Samples that are taken whatever they cost."""
 _PATIENCE = 4  # rounds taken at the most, in times the rounds wanted
 _WARM_UP = 50
 
@@ -63,7 +65,13 @@ class _Round:
 
 
 def time_in_pace(
-    calls: Sequence[Call], pace: Pace, *, repeats: int, sample_s: float, clock: Clock
+    calls: Sequence[Call],
+    pace: Pace,
+    *,
+    repeats: int,
+    sample_s: float,
+    clock: Clock,
+    budget_s: float = math.inf,
 ) -> list[Samples]:
     """Time calls side by side, one sample of each a round, as on the machine at its best.
 
@@ -73,14 +81,19 @@ def time_in_pace(
         repeats: samples of each.
         sample_s: how long a sample should last.
         clock: seconds; only differences count.
+        budget_s: end after so long by the clock, with fewer samples, but not below ``FEWEST``.
 
     Returns:
         ``repeats`` samples of each call, in the order of ``calls``.
     """
+    start = clock()
     batches = [settle_batch(call, sample_s=sample_s, clock=clock) for call in calls]
     rounds: list[_Round] = []
     alone = 0
     while alone < repeats and len(rounds) < _PATIENCE * repeats:
+        if clock() - start > budget_s and len(rounds) >= min(FEWEST, repeats):
+            repeats = max(alone, min(FEWEST, repeats))
+            break
         before = pace.take()
         samples = tuple(
             time_batch(call, batch, clock) for call, batch in zip(calls, batches, strict=True)

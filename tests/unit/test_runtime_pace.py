@@ -3,6 +3,7 @@
 import pytest
 
 from pruneaug_cli.runtime import SHARED, Pace, time_in_pace
+from pruneaug_cli.runtime.pace import FEWEST
 
 
 class Machine:
@@ -57,6 +58,29 @@ def test_a_machine_that_grows_faster_does_not_change_the_speed_samples_are_given
     )
     assert pace.best_s == pytest.approx(2e-4)
     assert samples.median_s == pytest.approx(4e-4)
+
+
+@pytest.mark.parametrize(("budget_s", "taken"), [(0.0, FEWEST), (1.0, 25), (100.0, 101)])
+def test_a_budget_takes_fewer_samples_of_what_is_slow(budget_s: float, taken: int) -> None:
+    machine = Machine((0.0, 0.0), 1.0)
+    pace = Pace(lambda: machine.work(1e-4), machine)
+    (samples,) = time_in_pace(
+        [lambda: machine.work(0.02)], pace,
+        repeats=101, sample_s=1e-3, clock=machine, budget_s=budget_s,
+    )  # fmt: skip
+    # two calls of 0.02 s a round, the first for the caches, and two for the warm-up
+    assert len(samples.samples_s) == pytest.approx(taken, abs=1)
+    assert samples.median_s == pytest.approx(0.02)
+
+
+def test_of_a_slow_machine_the_fastest_rounds_are_kept_when_the_budget_ends() -> None:
+    machine = Machine((0.0055, 1e9), 2.0 * SHARED)
+    pace = Pace(lambda: machine.work(1e-4), machine)
+    (samples,) = time_in_pace(
+        [lambda: machine.work(0.02)], pace,
+        repeats=101, sample_s=1e-3, clock=machine, budget_s=5.0,
+    )  # fmt: skip
+    assert len(samples.samples_s) == FEWEST
 
 
 def test_the_yardstick_is_timed_with_its_caches_warm() -> None:
