@@ -66,14 +66,27 @@ def _completed(database):
         "using (trial_id) join trial_values v using (trial_id) "
         "where state = 'COMPLETE' and key = 'plan' and objective = 1"
     )
-    with contextlib.suppress(sqlite3.OperationalError), sqlite3.connect(database) as connection:
+    if not database.exists():
+        return {}
+    with (
+        contextlib.suppress(sqlite3.OperationalError),
+        contextlib.closing(sqlite3.connect(database, timeout=60.0)) as connection,
+    ):
         return {number: (plan, metric) for number, plan, metric in connection.execute(query)}
     return {}
 
 
+def _wait_for_more(database, known):
+    """Until a trial is complete that is not ``known``."""
+    deadline = time.monotonic() + 120.0
+    while not _completed(database).keys() - known.keys():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="finds workers in /proc")
 def test_killed_at_random_moments_a_search_with_two_workers_loses_nothing(prepared, tmp_path):
-    """Ten SIGKILLs, to a worker or to the search itself, from the database's building on."""
+    """Ten SIGKILLs, to a worker or to the search itself, each after some progress."""
     profile, undisturbed = prepared
     run, dice = tmp_path / "killed", random.Random(4)  # noqa: S311  no secret
     endless = [*_command(profile, run), "--trials", "10000"]
@@ -81,17 +94,16 @@ def test_killed_at_random_moments_a_search_with_two_workers_loses_nothing(prepar
     while kills < 10:
         with _start(endless) as search:
             while search.poll() is None:
-                time.sleep(dice.uniform(0.5, 3.0))
-                workers = _workers(search.pid)
-                if not workers:
-                    continue  # it is about to start them
+                _wait_for_more(run / "study.db", survivors)
+                time.sleep(dice.uniform(0.0, 1.5))
+                survivors |= _completed(run / "study.db")
                 kills += 1
-                victim = dice.choice([workers[0], workers[-1], search.pid])
+                victim = dice.choice([*_workers(search.pid), search.pid])
                 os.kill(search.pid if kills == 10 else victim, signal.SIGKILL)
+                if kills == 10 or victim == search.pid:
+                    search.wait()
             assert search.returncode == -signal.SIGKILL, search.stderr.read()
-        found = _completed(run / "study.db")
-        assert found.items() >= survivors.items()
-        survivors = found
+        assert _completed(run / "study.db").items() >= survivors.items()
     trials = max(TRIALS, len(survivors) + 2)
     result = _finished([*_command(profile, run), "--trials", str(trials)])
     final = _completed(run / "study.db")
@@ -104,10 +116,7 @@ def test_an_interrupt_ends_all_processes_and_the_search_goes_on_later(prepared, 
     profile, _ = prepared
     run = tmp_path / "interrupted"
     with _start(_command(profile, run)) as search:
-        deadline = time.monotonic() + 60.0
-        while not _completed(run / "study.db"):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        _wait_for_more(run / "study.db", {})
         workers = _workers(search.pid)
         for process in (search.pid, *workers):  # as a terminal does
             os.kill(process, signal.SIGINT)
