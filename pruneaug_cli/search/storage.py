@@ -79,12 +79,27 @@ def translated(storage: str) -> Iterator[None]:
             hint=f"pip install {_EXTRAS.get(module, module)}" if module else None,
         ) from error
     except (SQLAlchemyError, OptunaError, RuntimeError) as error:
-        cause = error.__cause__ or error
-        reason = str(getattr(cause, "orig", None) or cause).splitlines()[0]
         raise RunError(
-            f"{shown(storage)}: cannot be used as a study: {reason}",
+            f"{shown(storage)}: cannot be used as a study: {_reason(error)}",
             hint="expected a database URL such as sqlite:///study.db",
         ) from error
+
+
+@contextmanager
+def watched(storage: str) -> Iterator[None]:
+    """The same for a database that is lost in the midst of a search."""
+    try:
+        yield
+    except (SQLAlchemyError, OptunaError) as error:
+        raise RunError(
+            f"{shown(storage)}: the study is lost: {_reason(error)}",
+            hint="completed trials are kept there; when it is back, run the same command again",
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    cause = error.__cause__ or error
+    return str(getattr(cause, "orig", None) or cause).splitlines()[0]
 
 
 @contextmanager

@@ -31,7 +31,13 @@ from pruneaug_cli.errors import InputError, RunError, UsageError
 from pruneaug_cli.search.owner import is_gone, this_process
 from pruneaug_cli.search.problem import SearchProblem
 from pruneaug_cli.search.sampler import distribution, quiet_optuna
-from pruneaug_cli.search.storage import Heart, experiments_allowed, open_storage, translated
+from pruneaug_cli.search.storage import (
+    Heart,
+    experiments_allowed,
+    open_storage,
+    translated,
+    watched,
+)
 from pruneaug_cli.search.strategies.contract import Proposal, Space
 from pruneaug_cli.search.trial import Trial
 
@@ -206,7 +212,7 @@ def open_study(
         seed: seed of the search.
 
     Raises:
-        RunError: the storage cannot be used, or the study is about another problem.
+        RunError: the storage cannot be used, or is lost; the study is about another problem.
         UsageError: the study was made with another strategy or seed.
         UnsupportedError: the database needs a driver that is not installed.
     """
@@ -226,7 +232,7 @@ def open_study(
                 load_if_exists=True,
             )
             _identify(study, identity)
-        with Heart(database) as heart:
+        with watched(storage), Heart(database) as heart:
             yield Study(database, study, seed, heart)
 
 

@@ -78,10 +78,10 @@ def _completed(database):
 
 def _wait_for_more(database, known):
     """Until a trial is complete that is not ``known``."""
-    deadline = time.monotonic() + 120.0
+    deadline = time.monotonic() + 300.0
     while not _completed(database).keys() - known.keys():
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds workers in /proc")
