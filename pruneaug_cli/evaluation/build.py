@@ -18,7 +18,7 @@ from pruneaug_cli.files import digest_array, digest_text
 from pruneaug_cli.progress import Progress, Step, silent
 
 _STAGE = "reconstructing layers"
-_DEATHS = 5  # pools that may break in a row, no path finished between them
+_DEATHS = 10  # pools that may break in a row, no path finished between them
 
 
 _Arguments = tuple[FloatMatrix, LayerEvidence, BlockGrid, tuple[float, ...]]

@@ -125,8 +125,7 @@ class _Search:
                     time.sleep(_LOOK_S)  # a database tells nobody that something has changed
                 self._sweep_now_and_then()
         except BaseException as error:  # an interrupt too: what is in flight has no result
-            for key in self._flying.values():
-                self._study.fail(key, "error" if isinstance(error, Exception) else "interrupted")
+            self._study.abandon("error" if isinstance(error, Exception) else "interrupted")
             raise
 
     def _sweep_now_and_then(self) -> None:

@@ -16,7 +16,7 @@ from typing import Self
 from optuna.exceptions import ExperimentalWarning, OptunaError
 from optuna.storages import RDBStorage
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from pruneaug_cli.errors import RunError, UnsupportedError
 
@@ -79,12 +79,27 @@ def translated(storage: str) -> Iterator[None]:
             hint=f"pip install {_EXTRAS.get(module, module)}" if module else None,
         ) from error
     except (SQLAlchemyError, OptunaError, RuntimeError) as error:
-        cause = error.__cause__ or error
-        reason = str(getattr(cause, "orig", None) or cause).splitlines()[0]
         raise RunError(
-            f"{shown(storage)}: cannot be used as a study: {reason}",
+            f"{shown(storage)}: cannot be used as a study: {_reason(error)}",
             hint="expected a database URL such as sqlite:///study.db",
         ) from error
+
+
+@contextmanager
+def watched(storage: str) -> Iterator[None]:
+    """The same for a database that is lost in the midst of a search."""
+    try:
+        yield
+    except (SQLAlchemyError, OptunaError) as error:
+        raise RunError(
+            f"{shown(storage)}: the study is lost: {_reason(error)}",
+            hint="completed trials are kept there; when it is back, run the same command again",
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    cause = error.__cause__ or error
+    return str(getattr(cause, "orig", None) or cause).splitlines()[0]
 
 
 @contextmanager
@@ -107,7 +122,8 @@ def _opened(storage: str) -> RDBStorage:
                     grace_period=GRACE_S,
                 )
         except DBAPIError as error:
-            if opening == _OPENINGS or "exist" not in str(error.orig):
+            met = isinstance(error, IntegrityError) or "exist" in str(error.orig)
+            if opening == _OPENINGS or not met:
                 raise
             time.sleep(0.2 * opening)
     raise AssertionError("not reached")

@@ -31,7 +31,13 @@ from pruneaug_cli.errors import InputError, RunError, UsageError
 from pruneaug_cli.search.owner import is_gone, this_process
 from pruneaug_cli.search.problem import SearchProblem
 from pruneaug_cli.search.sampler import distribution, quiet_optuna
-from pruneaug_cli.search.storage import Heart, experiments_allowed, open_storage, translated
+from pruneaug_cli.search.storage import (
+    Heart,
+    experiments_allowed,
+    open_storage,
+    translated,
+    watched,
+)
 from pruneaug_cli.search.strategies.contract import Proposal, Space
 from pruneaug_cli.search.trial import Trial
 
@@ -169,6 +175,15 @@ class Study:
         except UpdateFinishedTrialError:
             pass  # others were faster
 
+    def abandon(self, failure: Failure) -> None:
+        """Record that nothing this process has in flight will have a result.
+
+        The database is asked what that is: an interrupt may come just when a trial has begun.
+        """
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.user_attrs.get("owner") == self._owner:
+                self.fail(self._key(trial.number), failure)
+
     def _let_go(self, key: int) -> None:
         self._mine.discard(key)
         self._heart.remove(key)
@@ -206,7 +221,7 @@ def open_study(
         seed: seed of the search.
 
     Raises:
-        RunError: the storage cannot be used, or the study is about another problem.
+        RunError: the storage cannot be used, or is lost; the study is about another problem.
         UsageError: the study was made with another strategy or seed.
         UnsupportedError: the database needs a driver that is not installed.
     """
@@ -226,7 +241,7 @@ def open_study(
                 load_if_exists=True,
             )
             _identify(study, identity)
-        with Heart(database) as heart:
+        with watched(storage), Heart(database) as heart:
             yield Study(database, study, seed, heart)
 
 

@@ -162,3 +162,30 @@ def test_an_unknown_criterion_names_the_nearest(mini_profile, invoke, tmp_path):
         "--set", "search.criterion=magnitud",
     )  # fmt: skip
     refused(outcome, 4, "unknown criterion 'magnitud'", "did you mean 'magnitude'?")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (
+            ("--workers", "0"),
+            2,
+            "invalid value for '--workers': Input should be greater than or equal to 1",
+        ),
+        (("--engine", "proceses"), 4, "unknown engine 'proceses'"),
+        (("--storage", "study.db"), 3, "study.db: cannot be used as a study"),
+        (("--storage", "postgresql://me:secret@localhost:1/x"), 3, "postgresql://me:***@local"),
+    ],
+    ids=["workers", "engine", "no-url", "nobody-listens"],
+)
+def test_a_search_that_cannot_be_recorded_or_run_is_refused_before_anything_is_spent(
+    mini_profile, invoke, tmp_path, words, code, message
+):
+    if "postgresql" in words[1]:
+        pytest.importorskip("psycopg")
+    run = tmp_path / "refused"
+    outcome = invoke(
+        "search", "--task", "builtin:digits-mini", "--platform", mini_profile, "--run", run, *words
+    )
+    refused(outcome, code, message)
+    assert not (run / "database").exists()

@@ -1,16 +1,18 @@
 """Several workers on one study: claims, what is lost and done again, and when to give up."""
 
+import contextlib
 import itertools
 import multiprocessing
 import re
 import shutil
+import sqlite3
 import threading
 
 import optuna
 import pytest
 
 from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Option, Plan
-from pruneaug_cli.errors import TaskError, UnsupportedError
+from pruneaug_cli.errors import RunError, TaskError, UnsupportedError
 from pruneaug_cli.search import SearchProblem, run_search
 from pruneaug_cli.search import storage as storage_module
 from pruneaug_cli.search.engine import Outcome, WorkerDiedError
@@ -247,6 +249,17 @@ def test_a_search_waits_for_what_others_have_in_flight_and_does_it_when_they_die
 def _leave(storage):
     with study(storage) as mine:
         claim(mine, PLANS[0])
+
+
+def test_a_database_that_is_lost_meanwhile_is_told_in_one_line(storage):
+    def lose(plan):
+        with contextlib.closing(sqlite3.connect(storage.removeprefix("sqlite:///"))) as connection:
+            connection.execute("drop table trial_values")
+        return evaluate(plan)
+
+    with pytest.raises(RunError, match=r"study\.db: the study is lost: no such table") as loss:
+        search(storage, lose)
+    assert "run the same command again" in loss.value.hint
 
 
 def test_a_process_that_runs_is_not_gone():
