@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from pruneaug_cli.app.requests import BenchModel, BenchRequest, BenchResult
+from pruneaug_cli.app.requests import BenchRequest
+from pruneaug_cli.app.results import BenchModel, BenchResult
 from pruneaug_cli.errors import ModelFileError
 from pruneaug_cli.export import read_model
 from pruneaug_cli.progress import Progress, silent

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pruneaug_cli.app.requests import Check, DoctorRequest, DoctorResult
+from pruneaug_cli.app.requests import DoctorRequest
+from pruneaug_cli.app.results import Check, DoctorResult
 from pruneaug_cli.errors import PruneaugError
 from pruneaug_cli.export import region_model
 from pruneaug_cli.kernels import BACKENDS

@@ -13,7 +13,8 @@ from pruneaug_cli.app.finetune import masks_and_model
 from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
 from pruneaug_cli.app.recipe import ExportSettings, Recipe, dump_recipe
 from pruneaug_cli.app.recipe_reader import read_recipe
-from pruneaug_cli.app.requests import ExportRequest, RunResult
+from pruneaug_cli.app.requests import ExportRequest
+from pruneaug_cli.app.results import RunResult
 from pruneaug_cli.app.run_directory import RunDirectory
 from pruneaug_cli.export import (
     ExportedFile,

@@ -11,7 +11,8 @@ from pruneaug_cli.app.plan_weights import load_pruned, save_pruned
 from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
 from pruneaug_cli.app.recipe import Recipe, dump_recipe
 from pruneaug_cli.app.recipe_reader import read_recipe
-from pruneaug_cli.app.requests import FinetuneRequest, RunResult
+from pruneaug_cli.app.requests import FinetuneRequest
+from pruneaug_cli.app.results import RunResult
 from pruneaug_cli.app.run_directory import RunDirectory
 from pruneaug_cli.core import BlockMask
 from pruneaug_cli.files import write_text

@@ -1,4 +1,4 @@
-"""What a search found, as the part of ``result.json`` that it fills (see ``app/requests.py``)."""
+"""What a search found, as the part of ``result.json`` that it fills (see ``app/results.py``)."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -2,14 +2,8 @@
 
 from pathlib import Path
 
-from pruneaug_cli.app.requests import (
-    BreakEven,
-    PlatformResult,
-    PlatformsListRequest,
-    PlatformsResult,
-    PlatformsShowRequest,
-    PlatformSummary,
-)
+from pruneaug_cli.app.requests import PlatformsListRequest, PlatformsShowRequest
+from pruneaug_cli.app.results import BreakEven, PlatformResult, PlatformsResult, PlatformSummary
 from pruneaug_cli.core import DENSE, BlockShape, Geometry, LayerChoice
 from pruneaug_cli.platforms import LatencyTable, Profile, find_profile, list_profiles, read_profile
 from pruneaug_cli.progress import Progress, silent

@@ -6,7 +6,8 @@ from pathlib import Path
 from pruneaug_cli.app.calibration import calibrate
 from pruneaug_cli.app.platforms import break_evens, summarise
 from pruneaug_cli.app.prepared import PreparedModel, prepare
-from pruneaug_cli.app.requests import PlatformResult, ProfileRequest
+from pruneaug_cli.app.requests import ProfileRequest
+from pruneaug_cli.app.results import PlatformResult
 from pruneaug_cli.core import BlockShape, Geometry, parse_geometry
 from pruneaug_cli.errors import InputError, UsageError
 from pruneaug_cli.files import read_text

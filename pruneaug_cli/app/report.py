@@ -1,6 +1,7 @@
 """``pruneaug report``: read a run's result, write its HTML."""
 
-from pruneaug_cli.app.requests import ReportRequest, RunResult
+from pruneaug_cli.app.requests import ReportRequest
+from pruneaug_cli.app.results import RunResult
 from pruneaug_cli.app.run_directory import RunDirectory
 from pruneaug_cli.files import write_text
 from pruneaug_cli.progress import Progress, silent

@@ -11,7 +11,8 @@ from pruneaug_cli.app.profile import existing_profile, measure
 from pruneaug_cli.app.recipe import Recipe
 from pruneaug_cli.app.recipe_reader import read_recipe
 from pruneaug_cli.app.report import write_report
-from pruneaug_cli.app.requests import ProfileRequest, RunRequest, RunResult
+from pruneaug_cli.app.requests import ProfileRequest, RunRequest
+from pruneaug_cli.app.results import RunResult
 from pruneaug_cli.app.run_directory import RunDirectory
 from pruneaug_cli.app.search import default_folder, search_run
 from pruneaug_cli.app.timing import bench_run

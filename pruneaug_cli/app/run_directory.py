@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from pruneaug_cli import files
-from pruneaug_cli.app.requests import SCHEMA_VERSION, Document
+from pruneaug_cli.app.results import SCHEMA_VERSION, Document
 from pruneaug_cli.core import Plan
 from pruneaug_cli.errors import PlanError, RunError
 

@@ -14,7 +14,8 @@ from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
 from pruneaug_cli.app.pricing import Pricing, price
 from pruneaug_cli.app.recipe import Recipe, dump_recipe
 from pruneaug_cli.app.recipe_reader import read_recipe
-from pruneaug_cli.app.requests import PreflightResult, RunResult, SearchRequest
+from pruneaug_cli.app.requests import SearchRequest
+from pruneaug_cli.app.results import PreflightResult, RunResult
 from pruneaug_cli.app.run_directory import RunDirectory, StoredPlan
 from pruneaug_cli.criteria import require_criterion
 from pruneaug_cli.evaluation import LayerDatabase, StitchedEvaluator, stitch

@@ -30,7 +30,7 @@ _SECONDS = (Column("step", "step"), Column("seconds", "seconds", "count"))
 
 
 def render_html(document: Mapping[str, Any]) -> str:
-    """Render the result document of a run (see ``app/requests.py``) as a whole page."""
+    """Render the result document of a run (see ``app/results.py``) as a whole page."""
     result, *rest = run_view(document)
     title = html.escape(f"pruneaug: {result.title}")
     parts = [

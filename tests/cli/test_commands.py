@@ -7,26 +7,28 @@ from typing import Any
 import pytest
 
 from pruneaug_cli.app.requests import (
-    BenchModel,
     BenchRequest,
-    BenchResult,
-    BreakEven,
-    Check,
     DoctorRequest,
-    DoctorResult,
     ExportRequest,
     FinetuneRequest,
-    PlatformResult,
     PlatformsListRequest,
-    PlatformsResult,
     PlatformsShowRequest,
-    PlatformSummary,
-    PreflightResult,
     ProfileRequest,
     ReportRequest,
     RunRequest,
-    RunResult,
     SearchRequest,
+)
+from pruneaug_cli.app.results import (
+    BenchModel,
+    BenchResult,
+    BreakEven,
+    Check,
+    DoctorResult,
+    PlatformResult,
+    PlatformsResult,
+    PlatformSummary,
+    PreflightResult,
+    RunResult,
 )
 from pruneaug_cli.progress import Step
 
