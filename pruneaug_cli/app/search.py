@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pruneaug_cli.app.run_directory import RunDirectory, StoredPlan
 from pruneaug_cli.criteria import require_criterion
 from pruneaug_cli.evaluation import LayerDatabase, StitchedEvaluator, stitch
 from pruneaug_cli.files import write_text
-from pruneaug_cli.progress import Progress, silent
+from pruneaug_cli.progress import Progress, Step, silent
 from pruneaug_cli.search import (
     ENGINES,
     STRATEGIES,
@@ -92,7 +93,7 @@ def search_run(
             trials=recipe.search.trials,
             timeout_s=recipe.search.timeout_s,
             seed=recipe.seed,
-            progress=progress,
+            progress=_beside(pricing.network.dense_latency_s, progress),
         )
     stored = StoredPlan(
         found.best.plan, found.best.predicted_latency_s, prepared.checkpoint, pricing.digest()
@@ -109,6 +110,18 @@ def search_run(
         seconds=time.monotonic() - started,
         drop=() if known else ("sparse", "speedup", "export", "bench", "finetune"),
     )
+
+
+def _beside(dense_latency_s: float, progress: Progress) -> Progress:
+    """Add what speed-ups refer to, which the search does not know."""
+
+    def tell(step: Step) -> None:
+        standing = step.standing
+        if standing is not None:
+            standing = replace(standing, baseline_s=dense_latency_s)
+        progress(replace(step, standing=standing))
+
+    return tell
 
 
 @contextmanager

@@ -1,42 +1,51 @@
-"""Shows on stderr where the work stands: bars on a terminal, now and then a line elsewhere."""
+"""Shows on stderr where the work stands: live on a terminal, now and then a line elsewhere."""
 
+import os
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
+from rich.live import Live
 
+from pruneaug_cli.cli.live import render
+from pruneaug_cli.cli.stages import Stage
 from pruneaug_cli.progress import Step
 
 _LINE_EVERY_S = 10.0
+_LINE_EVERY = 0.05  # of what a stage has taken so far: hours of work need no line every ten seconds
+_REFRESH_HZ = 4
 
 
 class ProgressDisplay:
     """A ``Progress`` callback that is a context manager.
 
-    On a terminal every stage has a bar. In a log a line is written when a stage begins, when it
-    ends, and at most every ten seconds in between.
+    On a terminal every stage has a line with a bar, and a search a table that lives. In a log a
+    line is written when a stage begins, when all of it is done, and in between at most every ten
+    seconds, later more rarely. A log never holds control characters, whatever ``FORCE_COLOR``
+    says; terminals are shown no colour where ``NO_COLOR`` says so, and are like a log where they
+    cannot move their cursor (``TERM=dumb``).
     """
 
     def __init__(self, stream: TextIO, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
-        self._bars: Bars | None = None
-        self._tasks: dict[str, TaskID] = {}
-        self._stage = ""
+        self._live: Live | None = None
+        self._stages: dict[str, Stage] = {}
         self._written_s = clock()
 
     def __enter__(self) -> Self:
-        if self._stream.isatty():
-            self._bars = Bars(
-                TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-                TimeElapsedColumn(), TextColumn("{task.fields[note]}"),
-                console=Console(file=self._stream),
-            )  # fmt: skip
-            self._bars.start()
+        if self._stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown"):
+            console = Console(file=self._stream, force_terminal=True, highlight=False)
+            self._live = Live(
+                get_renderable=lambda: render(
+                    list(self._stages.values()), self._clock(), console.width
+                ),
+                console=console,
+                refresh_per_second=_REFRESH_HZ,
+            )
+            self._live.start()
         return self
 
     def __exit__(
@@ -45,37 +54,39 @@ class ProgressDisplay:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._bars is not None:
-            self._bars.stop()
+        if self._live is not None:
+            self._end_all_but(None)
+            self._live.stop()
 
     def __call__(self, step: Step) -> None:
         """Show ``step``."""
-        if self._bars is not None:
-            self._move_bar(self._bars, step)
-        elif self._is_worth_a_line(step):
-            note = f": {step.note}" if step.note else ""
-            self._stream.write(f"{step.stage} {_count(step)}{note}\n")
-            self._stream.flush()
-            self._written_s = self._clock()
+        now_s = self._clock()
+        begins = self._end_all_but(step.stage)
+        known = self._stages.get(step.stage)
+        was_complete = known is not None and known.is_complete
+        # the latest stage stands last, also one that comes again
+        stage = self._stages.pop(step.stage, None) or Stage(step, now_s, now_s)
+        self._stages[step.stage] = stage
+        stage.tell(step, now_s)
+        if self._live is None:
+            completes = stage.is_complete and not was_complete
+            self._write(stage, now_s, at_once=begins or completes)
 
-    def _move_bar(self, bars: Bars, step: Step) -> None:
-        if step.stage not in self._tasks:
-            self._tasks[step.stage] = bars.add_task("", note="")
-        bars.update(
-            self._tasks[step.stage], completed=step.done, total=step.total or None,
-            description=_plain(step.stage), note=_plain(step.note),
-        )  # fmt: skip
+    def _end_all_but(self, name: str | None) -> bool:
+        """End the stage that was going on; True when ``name`` is another."""
+        going_on = [stage for stage in self._stages.values() if stage.ended_s is None]
+        for stage in going_on:
+            if stage.step.stage != name:
+                stage.ended_s = self._clock()
+        return all(stage.step.stage != name for stage in going_on)
 
-    def _is_worth_a_line(self, step: Step) -> bool:
-        begins, self._stage = step.stage != self._stage, step.stage
-        is_late = self._clock() - self._written_s >= _LINE_EVERY_S
-        return begins or is_late or 0 < step.total <= step.done
-
-
-def _count(step: Step) -> str:
-    return f"{step.done}/{step.total}" if step.total else str(step.done)
-
-
-def _plain(text: str) -> str:
-    """Keep rich from reading names such as ``layer[0]`` as markup."""
-    return text.replace("[", r"\[")
+    def _write(self, stage: Stage, now_s: float, *, at_once: bool) -> None:
+        """Write a line, unless the last one is too fresh."""
+        pause_s = max(_LINE_EVERY_S, _LINE_EVERY * stage.elapsed_s(now_s))
+        if not at_once and now_s - self._written_s < pause_s:
+            return
+        remark = "; ".join(part for part in (stage.news(), stage.left(now_s)) if part)
+        note = f": {remark}" if remark else ""
+        self._stream.write(f"{stage.step.stage} {stage.count()}{note}\n")
+        self._stream.flush()
+        self._written_s = now_s

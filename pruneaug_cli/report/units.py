@@ -17,7 +17,7 @@ _FORMATS: Mapping[Kind, Callable[[float], str]] = {
     "count": lambda value: f"{value:,.0f}",
     "metric": lambda value: f"{value:.4f}",
     "harm": lambda value: f"{value:.3g}",
-    "ms": lambda value: f"{value * 1e3:.3f}",
+    "ms": lambda value: f"{value * 1e3:.{3 if abs(value) >= 1e-4 or not value else 5}f}",
     "percent": lambda value: f"{value * 100:.1f}%",
     "times": lambda value: f"{value:.2f}×",
     "mb": lambda value: f"{value / 1e6:.3f}",
@@ -30,8 +30,8 @@ def show(kind: Kind, value: Value) -> str:
     """Write one value.
 
     Example:
-        >>> show("ms", 0.00125), show("percent", 0.875), show("ms", float("nan"))
-        ('1.250', '87.5%', '–')
+        >>> show("ms", 0.00125), show("ms", 2.034e-5), show("ms", float("nan"))
+        ('1.250', '0.02034', '–')
     """
     if value is None:
         return MISSING

@@ -15,12 +15,12 @@ from pruneaug_cli.core import Plan
 from pruneaug_cli.errors import TaskError, UnsupportedError
 from pruneaug_cli.progress import Progress, Step, silent
 from pruneaug_cli.search.engine import Engine, Here, Outcome, WorkerDiedError
-from pruneaug_cli.search.problem import SearchProblem, milliseconds, require_reachable
+from pruneaug_cli.search.problem import SearchProblem, require_reachable
 from pruneaug_cli.search.sampler import Sampler
+from pruneaug_cli.search.standing import best_uniform, news, standing_of
 from pruneaug_cli.search.storage import shown
 from pruneaug_cli.search.strategies import STRATEGIES
 from pruneaug_cli.search.strategies.contract import Proposal, Strategy
-from pruneaug_cli.search.strategies.uniform import uniform_plans
 from pruneaug_cli.search.study import Record, Study, open_study
 from pruneaug_cli.search.trial import (
     Evaluate,
@@ -28,7 +28,6 @@ from pruneaug_cli.search.trial import (
     Trial,
     answer,
     front_of,
-    incumbent,
 )
 
 _ATTEMPTS = 32  # proposals of known plans in a row after which the space counts as exhausted
@@ -62,7 +61,7 @@ def run_search(
         trials: completed trials after which to stop, those of others and of earlier runs included.
         timeout_s: seconds after which no new trial begins.
         seed: decides everything that is drawn.
-        progress: told after every trial.
+        progress: told when plans begin and end, and every two seconds with workers.
         clock: seconds, for timeout and durations.
 
     Raises:
@@ -79,13 +78,13 @@ def run_search(
     with open_study(storage, study_name, problem=problem, strategy=strategy, seed=seed) as study:
         search = _Search(study, chosen, problem, engine, seed)
         deadline = math.inf if timeout_s is None else started + timeout_s
-        search.run(trials, lambda: clock() < deadline, progress)
+        search.run(trials, lambda: deadline - clock(), progress)
         known = study.record().known
     return SearchResult(
         trials=known,
         best=answer(problem, known),
         front=front_of(problem, known),
-        best_uniform=_best_uniform(problem, known),
+        best_uniform=best_uniform(problem, known),
         evaluations=search.evaluations,
         seconds=clock() - started,
         study_name=study_name,
@@ -107,18 +106,15 @@ class _Search:
         self._swept_s = -math.inf
         self.evaluations = 0
 
-    def run(self, trials: int, in_time: Callable[[], bool], progress: Progress) -> None:
+    def run(self, trials: int, left_s: Callable[[], float], progress: Progress) -> None:
         """Evaluate plans until as many ``trials`` are complete, or time or plans have run out."""
         self._study.sweep()
-        record = self._study.record()
-        if record.known:
-            progress(self._step(record, trials))
         try:
             while True:
-                nothing = self._begin_all(trials, in_time)
+                nothing = self._begin_all(trials, lambda: left_s() > 0.0)
+                progress(self._step(trials, left_s()))
                 if self._flying:
-                    if self._take(self._engine.wait(_LOOK_S)):
-                        progress(self._step(self._study.record(), trials))
+                    self._take(self._engine.wait(_LOOK_S))
                 elif nothing is None or not nothing.running or len(nothing.known) >= trials:
                     return
                 else:  # others have plans in flight, and may lose them
@@ -167,15 +163,14 @@ class _Search:
                 return proposal
         return None
 
-    def _take(self, outcomes: Sequence[Outcome]) -> bool:
-        """Record outcomes; True when there are new results. Errors come last: nothing is lost."""
+    def _take(self, outcomes: Sequence[Outcome]) -> None:
+        """Record outcomes. Errors come last: nothing is lost."""
         errors = []
-        done = 0
         for outcome in outcomes:
             key = self._flying.pop(outcome.plan)
             result = _finite(outcome.result)
             if isinstance(result, float):
-                done += self._study.complete(
+                self.evaluations += self._study.complete(
                     key,
                     predicted_latency_s=self._problem.latency_s(outcome.plan),
                     metric=result,
@@ -189,13 +184,16 @@ class _Search:
             else:
                 self._study.fail(key, "error")
                 errors.append(result)
-        self.evaluations += done
         if errors:
             raise errors[0]
-        return done > 0
 
-    def _step(self, record: Record, trials: int) -> Step:
-        return Step("search", len(record.known), trials, _news(self._problem, record.known))
+    def _step(self, trials: int, left_s: float) -> Step:
+        record = self._study.record()
+        standing = standing_of(self._problem, record)
+        return Step(
+            "search", len(record.known), trials, news(standing), self._engine.workers,
+            None if math.isinf(left_s) else max(left_s, 0.0), standing,
+        )  # fmt: skip
 
 
 def _finite(result: float | Exception) -> float | Exception:
@@ -234,15 +232,3 @@ def _believed(problem: SearchProblem, record: Record) -> list[Trial]:
         plan, origin, place = begun.proposal.plan, begun.proposal.origin, begun.proposal.parameters
         trials.append(Trial(begun.number, plan, latency_s, metric, 0.0, origin, place))
     return sorted(trials, key=lambda trial: trial.number)
-
-
-def _best_uniform(problem: SearchProblem, known: Sequence[Trial]) -> Trial | None:
-    uniform = {plan for ladder in uniform_plans(problem).values() for _, plan in ladder}
-    return incumbent(problem, [trial for trial in known if trial.plan in uniform])
-
-
-def _news(problem: SearchProblem, known: Sequence[Trial]) -> str:
-    best = incumbent(problem, known)
-    if best is None:
-        return "nothing meets the goal yet"
-    return f"best {milliseconds(best.predicted_latency_s)}, metric {best.metric:.4g}"

@@ -119,8 +119,32 @@ def test_the_best_uniform_plan_is_reported_beside_the_best(storage):
 def test_progress_tells_the_best_so_far(storage):
     steps = []
     search(storage, progress=steps.append)
-    assert [(step.done, step.total) for step in steps] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [(step.done, step.total) for step in steps] == [(n, 4) for n in range(5)]
     assert re.fullmatch(r"best [\d.]+ ms, metric 0\.\d+", steps[-1].note)
+
+
+def test_progress_tells_the_front_and_what_is_in_flight(storage):
+    steps = []
+    found = search(storage, trials=5, progress=steps.append)
+    standings = [step.standing for step in steps]
+    assert [[f.trial for f in standing.flights] for standing in standings] == [
+        *([n] for n in range(5)), [],
+    ]  # fmt: skip
+    last = standings[-1]
+    assert [point.trial for point in last.front] == [trial.number for trial in found.front]
+    assert last.best.trial == found.best.number
+    assert last.uniform.trial == found.best_uniform.number
+    assert last.best.drop == pytest.approx(0.9 - found.best.metric)
+    assert (last.max_drop, last.target_latency_s, last.baseline_s) == (0.1, None, None)
+
+
+def test_progress_tells_when_the_time_ends(storage):
+    steps, seconds = [], itertools.count()
+    search(storage, trials=50, timeout_s=20.0, clock=lambda: float(next(seconds)),
+           progress=steps.append)  # fmt: skip
+    left = [step.ends_in_s for step in steps]
+    assert left == sorted(left, reverse=True)
+    assert left[-1] == 0.0
 
 
 def test_no_trial_begins_after_the_timeout(storage):
