@@ -7,12 +7,17 @@
     evidence.safetensors     second moments of the layers' inputs
     database/                reconstructed weights of every option
     study.db                 the Optuna study
+    front.json               the plans that no other beats
     plan.json                one choice per layer, its predicted price
     pruned.safetensors       the weights after the search, before any training
     finetune.pt              where training stands
     checkpoint.safetensors   the weights after training
     model.onnx  model.dense.onnx   the export, and its peer
     result.json  report.html
+
+A family, several goals answered from one study, has a folder for each goal in its own, named by the
+goal (``2x``, ``1.5ms``, ``drop-0.01``), with that goal's recipe, plan, weights, files and result: a
+run like any other. What they share stays above: recipe, profile, evidence, database, study, front.
 
 Every file is written atomically; a step that finds one missing says which command makes it.
 
@@ -23,7 +28,7 @@ Plan schema history (``schema_version``):
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pruneaug_cli import files
 from pruneaug_cli.app.results import SCHEMA_VERSION, Document
@@ -52,9 +57,29 @@ class StoredPlan:
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """A run's folder and the paths in it."""
+    """A run's folder and the paths in it; ``family``: the folder of the family it belongs to."""
 
     path: Path
+    family: Path | None = None
+
+    @classmethod
+    def at(cls, path: Path) -> Self:
+        """The run in a folder, which knows whether it belongs to a family."""
+        run = cls(path)
+        return cls(path, path.resolve().parent) if "member" in run.read_result() else run
+
+    def member(self, name: str) -> Self:
+        """The run of one goal of this family."""
+        return type(self)(self.path / name, self.path)
+
+    def members(self) -> tuple[Self, ...]:
+        """The runs of a family; empty when this is a single run."""
+        return tuple(self.member(entry["name"]) for entry in self.read_result().get("family", ()))
+
+    @property
+    def shared(self) -> Path:
+        """Where the study is, with what it is made from."""
+        return self.family or self.path
 
     @property
     def recipe(self) -> Path:
@@ -69,17 +94,22 @@ class RunDirectory:
     @property
     def evidence(self) -> Path:
         """Second moments of the layers' inputs."""
-        return self.path / "evidence.safetensors"
+        return self.shared / "evidence.safetensors"
 
     @property
     def database(self) -> Path:
         """Folder of the layer database."""
-        return self.path / "database"
+        return self.shared / "database"
 
     @property
     def study(self) -> Path:
         """The Optuna study, when no other storage is given."""
-        return self.path / "study.db"
+        return self.shared / "study.db"
+
+    @property
+    def front(self) -> Path:
+        """The Pareto front of the study."""
+        return self.shared / "front.json"
 
     @property
     def plan(self) -> Path:

@@ -7,19 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pruneaug_cli.app.answer import Basis, keep_answer
 from pruneaug_cli.app.database import make_database
 from pruneaug_cli.app.evaluator import MakeEvaluator, stitched
-from pruneaug_cli.app.outcome import result_of_search
-from pruneaug_cli.app.plan_weights import save_pruned
 from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
 from pruneaug_cli.app.pricing import Pricing, price
 from pruneaug_cli.app.recipe import Recipe, dump_recipe
 from pruneaug_cli.app.recipe_reader import read_recipe
 from pruneaug_cli.app.requests import SearchRequest
 from pruneaug_cli.app.results import PreflightResult, RunResult
-from pruneaug_cli.app.run_directory import RunDirectory, StoredPlan
+from pruneaug_cli.app.run_directory import RunDirectory
 from pruneaug_cli.criteria import require_criterion
-from pruneaug_cli.evaluation import LayerDatabase, StitchedEvaluator, stitch
+from pruneaug_cli.evaluation import LayerDatabase, StitchedEvaluator
 from pruneaug_cli.files import write_text
 from pruneaug_cli.progress import Progress, Step, silent
 from pruneaug_cli.search import (
@@ -81,35 +80,22 @@ def search_run(
     require_reachable(_priced(recipe, pricing))
     write_text(run.recipe, dump_recipe(recipe))
     database = make_database(run, recipe, prepared, pricing.candidates, progress)
-    evaluator = stitched(prepared, database)
+    basis = Basis(prepared, pricing, database, stitched(prepared, database))
     problem = _problem(recipe, prepared, pricing, database)
-    with _engine(recipe, evaluator, MakeEvaluator.of(recipe, run.database, trust=trust)) as engine:
+    make = MakeEvaluator.of(recipe, run.database, trust=trust)
+    with _engine(recipe, basis.evaluator, make) as engine:
         found = search_plans(
             problem,
             engine,
             strategy=recipe.search.strategy,
             storage=storage or f"sqlite:///{run.study.resolve()}",
-            study_name=_STUDY if storage is None else f"{_STUDY}-{run.path.name}",
+            study_name=_STUDY if storage is None else f"{_STUDY}-{run.shared.name}",
             trials=recipe.search.trials,
             timeout_s=recipe.search.timeout_s,
             seed=recipe.seed,
             progress=_beside(pricing.network.dense_latency_s, progress),
         )
-    stored = StoredPlan(
-        found.best.plan, found.best.predicted_latency_s, prepared.checkpoint, pricing.digest()
-    )
-    known = _is_stored(run, stored)
-    if not known:
-        _store(run, prepared, stored, database, evaluator)
-    news = result_of_search(recipe, prepared, pricing, problem, found)
-    if known:  # what later steps measured of this plan still holds
-        news = {key: value for key, value in news.items() if key not in ("dense", "sparse")}
-    return run.update_result(
-        news,
-        step="search",
-        seconds=time.monotonic() - started,
-        drop=() if known else ("sparse", "speedup", "export", "bench", "finetune"),
-    )
+    return keep_answer(run, recipe, basis, problem, found, seconds=time.monotonic() - started)
 
 
 def _beside(dense_latency_s: float, progress: Progress) -> Progress:
@@ -185,29 +171,3 @@ def _problem(
         max_drop=drop,
         target_latency_s=target,
     )
-
-
-def _is_stored(run: RunDirectory, stored: StoredPlan) -> bool:
-    """Whether an earlier search of this run ended with the same plan, and said so."""
-    written = run.plan.exists() and run.pruned.exists() and "sparse" in run.read_result()
-    return written and run.read_plan() == stored
-
-
-def _store(
-    run: RunDirectory,
-    prepared: PreparedModel,
-    stored: StoredPlan,
-    database: LayerDatabase,
-    evaluator: StitchedEvaluator,
-) -> None:
-    """Write the plan and the weights pruned by it; weights trained for another plan go."""
-    masks = {
-        name: database.entry(name, choice).mask
-        for name, choice in stored.plan.items()
-        if not choice.is_dense
-    }
-    with stitch(prepared.model, database, stored.plan, batches=evaluator.batches):
-        save_pruned(run.pruned, prepared.model, masks)
-    run.checkpoint.unlink(missing_ok=True)
-    run.training_state.unlink(missing_ok=True)
-    run.write_plan(stored)

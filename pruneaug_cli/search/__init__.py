@@ -1,9 +1,9 @@
 """Chooses a plan from tables of options and a callable ``Plan → metric``; knows no model."""
 
 from pruneaug_cli.search.engine import ENGINES, Engine, Here
+from pruneaug_cli.search.family import run_family, run_search
 from pruneaug_cli.search.knapsack import KnapsackTable, solve_knapsack
 from pruneaug_cli.search.problem import Preflight, SearchProblem, preflight, require_reachable
-from pruneaug_cli.search.run import run_search
 from pruneaug_cli.search.storage import require_storage
 from pruneaug_cli.search.strategies import STRATEGIES
 from pruneaug_cli.search.trial import Evaluate, SearchResult, Trial
@@ -22,6 +22,7 @@ __all__ = [
     "preflight",
     "require_reachable",
     "require_storage",
+    "run_family",
     "run_search",
     "solve_knapsack",
 ]

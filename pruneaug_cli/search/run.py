@@ -13,93 +13,37 @@ from collections.abc import Callable, Sequence
 
 from pruneaug_cli.core import Plan
 from pruneaug_cli.errors import TaskError, UnsupportedError
-from pruneaug_cli.progress import Progress, Step, silent
-from pruneaug_cli.search.engine import Engine, Here, Outcome, WorkerDiedError
-from pruneaug_cli.search.problem import SearchProblem, require_reachable
+from pruneaug_cli.progress import Progress, Step
+from pruneaug_cli.search.engine import Engine, Outcome, WorkerDiedError
+from pruneaug_cli.search.problem import SearchProblem
 from pruneaug_cli.search.sampler import Sampler
-from pruneaug_cli.search.standing import best_uniform, news, standing_of
-from pruneaug_cli.search.storage import shown
-from pruneaug_cli.search.strategies import STRATEGIES
+from pruneaug_cli.search.standing import news, standing_of
 from pruneaug_cli.search.strategies.contract import Proposal, Strategy
-from pruneaug_cli.search.study import Record, Study, open_study
-from pruneaug_cli.search.trial import (
-    Evaluate,
-    SearchResult,
-    Trial,
-    answer,
-    front_of,
-)
+from pruneaug_cli.search.study import Record, Study
+from pruneaug_cli.search.trial import Trial
 
 _ATTEMPTS = 32  # proposals of known plans in a row after which the space counts as exhausted
 _DEATHS = 10  # of workers in a row, no trial completed between them, after which the search ends
 _LOOK_S = 2.0  # how often the study is looked at while others work on it
 
 
-def run_search(
-    problem: SearchProblem,
-    evaluate: Evaluate | Engine,
-    *,
-    strategy: str = "knapsack",
-    storage: str,
-    study_name: str,
-    trials: int,
-    timeout_s: float | None = None,
-    seed: int = 0,
-    progress: Progress = silent,
-    clock: Callable[[], float] = time.monotonic,
-) -> SearchResult:
-    """Search for the plan that answers the problem's question; go on where a study stands.
+class Search:
+    """One question asked of an open study: what is in flight here, and how that goes on.
 
-    Args:
-        problem: options per layer, and the question.
-        evaluate: measures a plan: a function, called here, or an engine with workers. What it
-            raises ends the search; its trial is recorded as failed and comes again when the search
-            is run again. A worker that dies does not: its plan goes to another.
-        strategy: a name in ``STRATEGIES``.
-        storage: database URL of the study.
-        study_name: name of the study in it. Several processes may search in one study.
-        trials: completed trials after which to stop, those of others and of earlier runs included.
-        timeout_s: seconds after which no new trial begins.
-        seed: decides everything that is drawn.
-        progress: told when plans begin and end, and every two seconds with workers.
-        clock: seconds, for timeout and durations.
-
-    Raises:
-        BudgetError: no plan can meet the target, or no trial met the question.
-        RunError: the storage cannot be used, or holds a study of another problem.
-        TaskError: the evaluation returned something that is not a finite number.
-        UnsupportedError: no strategy has this name; or worker after worker died.
-        UsageError: the study was made with another strategy or seed.
+    ``total`` is how many trials the study shall have in the end, for the progress display.
     """
-    require_reachable(problem)
-    chosen = STRATEGIES.create(strategy)
-    engine = Here(evaluate, clock) if callable(evaluate) else evaluate
-    started = clock()
-    with open_study(storage, study_name, problem=problem, strategy=strategy, seed=seed) as study:
-        search = _Search(study, chosen, problem, engine, seed)
-        deadline = math.inf if timeout_s is None else started + timeout_s
-        search.run(trials, lambda: deadline - clock(), progress)
-        known = study.record().known
-    return SearchResult(
-        trials=known,
-        best=answer(problem, known),
-        front=front_of(problem, known),
-        best_uniform=best_uniform(problem, known),
-        evaluations=search.evaluations,
-        seconds=clock() - started,
-        study_name=study_name,
-        storage=shown(storage),
-    )
-
-
-class _Search:
-    """One call of :func:`run_search`: what is in flight here, and how that goes on."""
 
     def __init__(
-        self, study: Study, strategy: Strategy, problem: SearchProblem, engine: Engine, seed: int
+        self,
+        study: Study,
+        strategy: Strategy,
+        problem: SearchProblem,
+        engine: Engine,
+        seed: int,
+        total: int,
     ) -> None:
         self._study, self._strategy, self._problem = study, strategy, problem
-        self._engine, self._seed = engine, seed
+        self._engine, self._seed, self._total = engine, seed, total
         self._space = strategy.space(problem)
         self._flying: dict[Plan, int] = {}  # to the storage's keys
         self._deaths = 0
@@ -112,7 +56,7 @@ class _Search:
         try:
             while True:
                 nothing = self._begin_all(trials, lambda: left_s() > 0.0)
-                progress(self._step(trials, left_s()))
+                progress(self._step(left_s()))
                 if self._flying:
                     self._take(self._engine.wait(_LOOK_S))
                 elif nothing is None or not nothing.running or len(nothing.known) >= trials:
@@ -187,11 +131,11 @@ class _Search:
         if errors:
             raise errors[0]
 
-    def _step(self, trials: int, left_s: float) -> Step:
+    def _step(self, left_s: float) -> Step:
         record = self._study.record()
         standing = standing_of(self._problem, record)
         return Step(
-            "search", len(record.known), trials, news(standing), self._engine.workers,
+            "search", len(record.known), self._total, news(standing), self._engine.workers,
             None if math.isinf(left_s) else max(left_s, 0.0), standing,
         )  # fmt: skip
 

@@ -5,7 +5,8 @@ and metric, and carries plan, origin, seed, predicted latency, metric and second
 attributes, its place in the strategy's space as parameters. The question (drop, target) is not
 part of it, so another one can be asked of the same study. ``optuna-dashboard`` shows it.
 
-Study attributes (``schema_version`` 1): ``fingerprint`` of the problem, ``strategy``, ``seed``.
+Study attributes (``schema_version`` 1): ``fingerprint`` of the problem, ``strategy``, ``seed``;
+``begun:KEY``, how many trials were complete when a family of questions was first asked.
 
 Several processes and machines may work on a study. Each claims a trial by beginning it: the
 database numbers trials one after the other, and of two with the same plan the first has it. A
@@ -42,6 +43,7 @@ from pruneaug_cli.search.strategies.contract import Proposal, Space
 from pruneaug_cli.search.trial import Trial
 
 SCHEMA_VERSION = 1
+_BEGUN = "begun:"
 _DEATHS = 3  # processes that may die on a plan before it is left alone
 
 Failure = Literal["interrupted", "error", "duplicate"]
@@ -103,6 +105,13 @@ class Study:
             tuple(lost[plan] for plan in lost if plan not in taken and plan not in deadly),
             deadly,
         )
+
+    def known_at_first(self, key: str) -> int:
+        """How many trials were complete when this was first asked with the same ``key``."""
+        name = f"{_BEGUN}{key}"
+        if name not in self._study.user_attrs:
+            self._study.set_user_attr(name, len(self.record().known))
+        return int(self._study.user_attrs[name])
 
     def sweep(self) -> None:
         """Mark trials failed whose process died: of this machine at once, others by heartbeat."""
