@@ -14,6 +14,7 @@ from pruneaug_cli.core import Plan
 from pruneaug_cli.evaluation.batch_norm import batch_norms, reestimate_batch_norm
 from pruneaug_cli.evaluation.batches import Args, Device
 from pruneaug_cli.evaluation.database import LayerDatabase
+from pruneaug_cli.evaluation.memory import channels_last, keep_freed_memory
 from pruneaug_cli.layers import module_of, set_matrix
 
 
@@ -48,7 +49,8 @@ def stitch(
         for name, entry in entries.items():
             set_matrix(model, name, entry.weight)
         if pruned:
-            reestimate_batch_norm(model, batches, device)
+            with channels_last(model):
+                reestimate_batch_norm(model, batches, device)
         yield model
 
 
@@ -72,6 +74,7 @@ class StitchedEvaluator:
         batches: Sequence[Args] = (),
         device: Device = "cpu",
     ) -> None:
+        keep_freed_memory()
         self.model, self.database = model, database
         self.batches, self.device = tuple(batches), device
         self._evaluate = evaluate
@@ -82,9 +85,12 @@ class StitchedEvaluator:
         Raises:
             PlanError: the database has no such option.
         """
-        with stitch(
-            self.model, self.database, plan, batches=self.batches, device=self.device
-        ) as model:
+        with (
+            stitch(
+                self.model, self.database, plan, batches=self.batches, device=self.device
+            ) as model,
+            channels_last(model),
+        ):
             return self._evaluate(model)
 
 

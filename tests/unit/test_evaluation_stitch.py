@@ -1,5 +1,9 @@
 """Stitching: the plan's weights go in, everything comes back bit for bit."""
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -148,6 +152,39 @@ def test_the_evaluator_sees_the_stitched_model_and_repeats(model, database, batc
     assert first == evaluator(PLAN)
     assert first != metric(model)
     assert evaluator(Plan.dense(["0", "5"])) == metric(model)
+
+
+def test_kernels_lie_channels_last_while_the_model_runs(model, database, batches):
+    orders = []
+    wide = torch.channels_last
+    model[0].register_forward_hook(
+        lambda m, *_: orders.append(m.weight.is_contiguous(memory_format=wide))
+    )
+    before, pointers = snapshot(model), pointers_of(model)
+
+    def metric(stitched):
+        stitched(batches[0][0])
+        return 0.5
+
+    assert StitchedEvaluator(model, database, evaluate=metric, batches=batches)(PLAN) == 0.5
+    assert orders == [True] * (len(batches) + 1)
+    assert_restored(model, before, pointers)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_the_allocator_keeps_what_tensors_free():
+    """Page faults of a second and third use of 24 MiB, in a process of its own."""
+    script = (
+        "import resource, torch\n"
+        "from pruneaug_cli.evaluation.memory import keep_freed_memory\n"
+        "assert keep_freed_memory()\n"
+        "def use(): x = torch.ones(3 * 2**20); del x; torch.ones(6 * 2**20)\n"
+        "use()\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "use(); use()\n"
+        "assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 100\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)  # noqa: S603 - our own text
 
 
 def test_options_carry_what_their_layer_costs():
