@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from pruneaug_cli.app.bench import PREDICTED
 from pruneaug_cli.app.finetune import masks_and_model
 from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
 from pruneaug_cli.app.recipe import ExportSettings, Recipe, dump_recipe
@@ -114,8 +115,10 @@ def _libraries(name: str, target: str) -> tuple[Path, TargetLibrary]:
 def _metadata(run: RunDirectory, recipe: Recipe, profile: Profile, *, batch: int) -> dict[str, str]:
     """Facts of the run, kept in the file."""
     platform = {"name": profile.name, **profile.host, **profile.kernels}
+    stored = run.read_plan()
     return {
-        "plan": json.dumps(run.read_plan().plan.to_json(), sort_keys=True),
+        "plan": json.dumps(stored.plan.to_json(), sort_keys=True),
+        PREDICTED: repr(stored.predicted_latency_s),
         "recipe": digest_text(dump_recipe(recipe)),
         "platform": json.dumps(platform, sort_keys=True),
         "batch": str(batch),

@@ -8,7 +8,7 @@ from pruneaug_cli.app.pricing import Pricing
 from pruneaug_cli.app.recipe import Recipe
 from pruneaug_cli.core import DENSE, LayerChoice, Option
 from pruneaug_cli.layers import PrunableLayer
-from pruneaug_cli.search import SearchProblem, SearchResult, Trial
+from pruneaug_cli.search import Learnt, SearchProblem, SearchResult, Trial, learnt_coefficients
 
 
 def result_of_search(
@@ -36,18 +36,31 @@ def result_of_search(
         "predicted_latency_s": found.best.predicted_latency_s,
         "predicted_speedup": pricing.network.dense_latency_s / found.best.predicted_latency_s,
         "plan": plan.to_json(),
-        "layers": [
-            _layer(layer, plan[layer.name], problem.options[layer.name])
-            for layer in prepared.layers
-        ],
+        "layers": _layers(recipe, prepared, problem, found),
         "skipped": [
             {"name": layer.name, "kind": layer.kind, "reason": layer.reason}
             for layer in prepared.trace.skipped
         ],
-        "search": _search(recipe, found),
+        "search": _search(recipe, problem, found),
         "trials": len(found.trials),
         "files": {"plan": "plan.json"},
     }
+
+
+def _layers(
+    recipe: Recipe, prepared: PreparedModel, problem: SearchProblem, found: SearchResult
+) -> list[dict[str, Any]]:
+    learnt = {}
+    if recipe.search.strategy == "knapsack":  # the strategy that has coefficients
+        learnt = learnt_coefficients(problem, found.trials)
+    plan = found.best.plan
+    return [
+        {
+            **_layer(layer, plan[layer.name], problem.options[layer.name]),
+            "coefficient": _coefficient(learnt.get(layer.name)),
+        }
+        for layer in prepared.layers
+    ]
 
 
 def _layer(layer: PrunableLayer, choice: LayerChoice, options: Sequence[Option]) -> dict[str, Any]:
@@ -62,43 +75,64 @@ def _layer(layer: PrunableLayer, choice: LayerChoice, options: Sequence[Option])
         "latency_s": chosen.latency_s,
         "harm": chosen.harm,
         "runner_up": None if other is None else _runner_up(other),
+        "options": _by_block(options),
     }
 
 
 def runner_up(options: Sequence[Option], chosen: Option) -> Option | None:
-    """The best option in another block: the fastest that does no more harm than the chosen one.
+    """What would have been chosen without the chosen block: the fastest that does no more harm.
 
-    None when every other block does more harm, or the layer stays dense.
+    That may be to leave the layer dense, which does none. None when the layer is dense already.
     """
+    if chosen.choice.is_dense:
+        return None
     others = [
         option
         for option in options
-        if option.choice.block != chosen.choice.block
-        and not option.choice.is_dense
-        and option.harm <= chosen.harm
+        if option.choice.block != chosen.choice.block and option.harm <= chosen.harm
     ]
-    if chosen.choice.is_dense:
-        return None
-    return min(others, key=lambda o: (o.latency_s, o.harm, o.choice.sort_key), default=None)
+    return min(others, key=lambda o: (o.latency_s, o.harm, o.choice.sort_key))
 
 
 def _runner_up(option: Option) -> dict[str, Any]:
+    block = option.choice.block
     return {
-        "block": str(option.choice.block),
+        "block": None if block is None else str(block),
         "sparsity": option.choice.sparsity,
         "latency_s": option.latency_s,
         "harm": option.harm,
     }
 
 
+def _by_block(options: Sequence[Option]) -> dict[str, dict[str, list[float]]]:
+    """Options as columns of numbers, by block, in rising sparsity; the dense one is left out."""
+    blocks: dict[str, dict[str, list[float]]] = {}
+    for option in sorted(options, key=lambda option: option.choice.sort_key):
+        if option.choice.block is not None:
+            empty: dict[str, list[float]] = {"sparsity": [], "harm": [], "latency_s": []}
+            columns = blocks.setdefault(str(option.choice.block), empty)
+            columns["sparsity"].append(option.choice.sparsity)
+            columns["harm"].append(option.harm)
+            columns["latency_s"].append(option.latency_s)
+    return blocks
+
+
+def _coefficient(learnt: Learnt | None) -> dict[str, float] | None:
+    if learnt is None:
+        return None
+    return {"value": learnt.value, "low": learnt.low, "high": learnt.high}
+
+
 def _option(options: Sequence[Option], choice: LayerChoice) -> Option:
     return next(option for option in options if option.choice == choice)
 
 
-def _search(recipe: Recipe, found: SearchResult) -> dict[str, Any]:
+def _search(recipe: Recipe, problem: SearchProblem, found: SearchResult) -> dict[str, Any]:
     uniform = found.best_uniform
     return {
         "strategy": recipe.search.strategy,
+        "max_drop": problem.max_drop,
+        "target_latency_s": problem.target_latency_s,
         "chosen": found.best.number,
         "front": [trial.number for trial in found.front],
         "uniform": None if uniform is None else uniform.number,

@@ -17,12 +17,18 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
     predicted_speedup    over the dense ONNX file as it was timed when the network was profiled
     speedup              measured: dense / sparse
     plan                 {layer: {block, sparsity} or "dense"}
-    layers               [{name, geometry, uses, dense_latency_s, latency_s, harm, runner_up}]:
-                         in the model's order; runner_up {block, sparsity, latency_s, harm} or null
+    layers               [{name, geometry, uses, dense_latency_s, latency_s, harm, runner_up,
+                         options, coefficient}] in the model's order; runner_up {block, sparsity,
+                         latency_s, harm}: the fastest other block that does no more harm, block
+                         null: dense, all null for a dense layer; options {block: {sparsity, harm,
+                         latency_s}}, lists of equal length; coefficient {value, low, high} of the
+                         layer's harm, as the default strategy learnt it, or null
     skipped              [{name, kind, reason}]: layers with weights that stay dense
-    search               {strategy, chosen, front, uniform, trials}: chosen a trial's number, front
-                         numbers, uniform the best uniform plan's number or null, trials [{number,
-                         origin, predicted_latency_s, metric, seconds}]
+    search               {strategy, max_drop, target_latency_s, chosen, front, uniform, trials}:
+                         the drop and target it worked under, or null (a floor relaxed by what
+                         training should win, a target less its margin); chosen a trial's number,
+                         front numbers, uniform the best uniform plan's number or null, trials
+                         [{number, origin, predicted_latency_s, metric, seconds}]
     trials               how many were evaluated
     finetune             {epochs, metric_before, metric_after}
     export               {max_abs_diff_library, max_abs_diff_stock, tolerance, sparsity {layer: s},
@@ -187,19 +193,34 @@ class BenchModel:
 
 
 @dataclass(frozen=True, slots=True)
+class BenchPrediction:
+    """What was predicted for the sparse model, and what it takes at the speed of the profile.
+
+    Attributes:
+        predicted_latency_s: the sum of its layers and the rest, as the search had it.
+        latency_s: measured, for the machine at the speed it had when it was profiled.
+    """
+
+    predicted_latency_s: float
+    latency_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class BenchResult:
     """Models timed side by side: the sparse one first; ``speedup`` is dense over sparse.
 
-    ``batch`` is how many samples a run had.
+    ``batch`` is how many samples a run had; ``prediction`` is None where there is none, or none
+    that these times can be compared with.
     """
 
     models: tuple[BenchModel, ...]
     speedup: float
     max_abs_diff: float
     batch: int
+    prediction: BenchPrediction | None = None
 
     def to_json(self) -> Document:
-        """``{schema_version, models, speedup, max_abs_diff, batch}``."""
+        """``{schema_version, models, speedup, max_abs_diff, batch, prediction}``."""
         return _document(self)
 
 

@@ -4,19 +4,16 @@ Latencies are given for the machine at the speed at which its layers were profil
 (``runtime/pace.py``): on a machine that keeps its speed these are the plain medians.
 """
 
-import math
 import time
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from pruneaug_cli.app.bench import recorded_batch
+from pruneaug_cli.app.pacing import pace_of
 from pruneaug_cli.app.recipe import Recipe
 from pruneaug_cli.app.run_directory import RunDirectory
-from pruneaug_cli.platforms import Profile, read_profile
-from pruneaug_cli.profiling import SessionTimer, host_facts, why_not_extend
+from pruneaug_cli.platforms import read_profile
 from pruneaug_cli.progress import Progress, Step
-from pruneaug_cli.runtime import Pace, bench_models
+from pruneaug_cli.runtime import bench_models
 
 
 def bench_run(run: RunDirectory, recipe: Recipe, progress: Progress) -> dict[str, Any]:
@@ -27,7 +24,7 @@ def bench_run(run: RunDirectory, recipe: Recipe, progress: Progress) -> dict[str
     threads = recipe.bench.threads or profile.platform.threads
     library = run.path / run.read_result()["files"]["library"]
     progress(Step("bench", 0, 2, "with our operators"))
-    pace, batch = _pace(profile, library, threads), recorded_batch(run.model)
+    pace, batch = pace_of(profile, library, threads), recorded_batch(run.model)
     ours = bench_models(
         run.model, run.dense_model, threads=threads, library=library,
         seconds=recipe.bench.budget_s, pace=pace, batch=batch,
@@ -53,11 +50,3 @@ def bench_run(run: RunDirectory, recipe: Recipe, progress: Progress) -> dict[str
         },
     }
     return run.update_result(news, step="bench", seconds=time.monotonic() - started)
-
-
-def _pace(profile: Profile, library: Path, threads: int) -> Pace:
-    """The speed at which the layers were profiled, if here and so; else the best seen now."""
-    platform = replace(profile.platform, threads=threads)
-    reason = why_not_extend(profile, host=host_facts(), kernels=profile.kernels, platform=platform)
-    best_s = float(profile.settings.get("yardstick_s", math.inf)) if reason is None else math.inf
-    return SessionTimer(library, threads, yardstick_s=best_s).pace

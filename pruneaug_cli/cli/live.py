@@ -21,7 +21,7 @@ _FLIGHTS = 4
 
 def render(stages: Sequence[Stage], now_s: float, width: int) -> RenderableType:
     """All stages so far; below, how the search stands while it is the latest of them."""
-    standing = stages[-1].step.standing if stages and stages[-1].ended_s is None else None
+    standing = stages[-1].step.standing if stages and not stages[-1].is_over else None
     lines = _lines(stages, now_s, width)
     if standing is None:
         return lines
@@ -59,7 +59,7 @@ def _bar(stage: Stage, now_s: float, width: int) -> ProgressBar:
 def _remark(stage: Stage, now_s: float) -> str:
     """Time left and the latest news; of what was completed only what a search found."""
     standing = stage.step.standing
-    if stage.ended_s is not None and (standing or stage.is_complete or not stage.step.total):
+    if stage.is_over and (standing or stage.is_complete or not stage.step.total):
         found = None if standing is None else standing.best
         return f"best {in_words(standing, found)}" if standing and found else ""
     parts = (stage.left(now_s), stage.news() if standing is None else "")

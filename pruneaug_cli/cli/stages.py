@@ -30,8 +30,15 @@ class Stage:
         """Whether all its pieces are finished."""
         return 0 < self.step.total <= self.step.done
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is expected of it: it is complete, or another has begun."""
+        return self.is_complete or self.ended_s is not None
+
     def elapsed_s(self, now_s: float) -> float:
         """How long it has taken."""
+        if self.is_complete:
+            return self.told_s - self.begun_s
         return (now_s if self.ended_s is None else self.ended_s) - self.begun_s
 
     def count(self) -> str:
@@ -40,7 +47,7 @@ class Stage:
 
     def left(self, now_s: float) -> str:
         """``1:20 left``; empty where nothing can be said."""
-        if self.ended_s is not None or self.is_complete:
+        if self.is_over:
             return ""
         left_s, limit_s = self._pace.left_s(now_s, self.step.total), self.step.ends_in_s
         if limit_s is not None:

@@ -12,20 +12,28 @@ from plotly.offline import get_plotlyjs
 
 from pruneaug_cli.report.plots import latency_figure, pareto_figure, sparsity_figure
 from pruneaug_cli.report.run import run_view
+from pruneaug_cli.report.sensitivity import coefficient_figure, harm_figure
 from pruneaug_cli.report.table import Column, Table
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2em auto; padding: 0 1em;
        color: #1a202c; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
-section { overflow-x: auto; }
+section { overflow-x: auto; } figure { margin: 2em 0 0; }
 table { border-collapse: collapse; font-size: 0.93em; }
-th, td { padding: 0.3em 0.8em; border-bottom: 1px solid #e2e8f0; text-align: left; }
+th, td { padding: 0.3em 0.8em; border-bottom: 1px solid #e2e8f0; text-align: left;
+         white-space: nowrap; }
 th { border-bottom: 2px solid #718096; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 p { color: #4a5568; margin: 0.4em 0; }
 """
-_PLOTS = (("pareto", pareto_figure), ("latency", latency_figure), ("sparsity", sparsity_figure))
+_PLOTS = (
+    ("pareto", pareto_figure),
+    ("latency", latency_figure),
+    ("sparsity", sparsity_figure),
+    ("harm", harm_figure),
+    ("coefficients", coefficient_figure),
+)
 _SECONDS = (Column("step", "step"), Column("seconds", "seconds", "count"))
 
 
@@ -52,10 +60,15 @@ def render_html(document: Mapping[str, Any]) -> str:
 def _plots(document: Mapping[str, Any]) -> list[str]:
     figures = ((name, make(document)) for name, make in _PLOTS)
     return [
-        str(figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"plot-{name}"))
+        f'<figure aria-label="{html.escape(figure.layout.title.text)}">'
+        + str(figure.to_html(
+            full_html=False, include_plotlyjs=False, div_id=f"plot-{name}",
+            config={"displaylogo": False, "responsive": True},
+        ))
+        + "</figure>"
         for name, figure in figures
         if figure is not None
-    ]
+    ]  # fmt: skip
 
 
 def _seconds(document: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,7 @@
-"""Plotly figures of a run: the Pareto front of the search, latency and sparsity per layer.
+"""Plotly figures of a run: the plans that were tried, and where the time goes.
 
-Names from the user's model are escaped, because Plotly reads tags in labels.
+Names from the user's model are escaped, because Plotly reads tags in labels. What is measured in
+seconds is drawn in milliseconds or microseconds, and says so.
 """
 
 import html
@@ -9,12 +10,13 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from pruneaug_cli.report.units import number
+from pruneaug_cli.report.units import number, ratio, show
 
 Document = Mapping[str, Any]
 Trial = Mapping[str, Any]
 
-_GREY, _BLUE, _RED, _ORANGE, _GREEN = "#9aa5b1", "#2b6cb0", "#c53030", "#dd6b20", "#2f855a"
+GREY, BLUE, RED, ORANGE, GREEN = "#9aa5b1", "#2b6cb0", "#c53030", "#dd6b20", "#2f855a"
+REST = "rest of the network"
 
 
 def pareto_figure(document: Document) -> go.Figure | None:
@@ -23,35 +25,50 @@ def pareto_figure(document: Document) -> go.Figure | None:
     trials = [trial for trial in search.get("trials", ()) if _is_complete(trial)]
     if not trials:
         return None
-    on_front = set(search.get("front", ()))
-    front = sorted(_pick(trials, on_front), key=lambda trial: trial["predicted_latency_s"])
+    front = sorted(
+        _pick(trials, set(search.get("front", ()))), key=lambda t: float(t["predicted_latency_s"])
+    )
     figure = go.Figure()
-    figure.add_trace(_points("trials", trials, color=_GREY, size=7))
-    figure.add_trace(_points("Pareto front", front, color=_BLUE, size=8, line=True))
-    figure.add_trace(_points(
-        "best uniform plan", _pick(trials, {search.get("uniform")}), color=_ORANGE, size=13,
-        symbol="square",
-    ))  # fmt: skip
-    figure.add_trace(_points(
-        "chosen", _pick(trials, {search.get("chosen")}), color=_RED, size=16, symbol="star"
-    ))  # fmt: skip
-    _add_dense(figure, document)
+    for name, points, style in (
+        ("trials", trials, {"color": GREY, "size": 7}),
+        ("Pareto front", front, {"color": BLUE, "size": 8}),
+        ("best uniform plan", _pick(trials, {search.get("uniform")}),
+         {"color": ORANGE, "size": 13, "symbol": "square"}),
+        ("chosen", _pick(trials, {search.get("chosen")}),
+         {"color": RED, "size": 16, "symbol": "star"}),
+    ):  # fmt: skip
+        figure.add_trace(_points(name, points, document, style, line=name == "Pareto front"))
+    _add_model(figure, "dense", document.get("dense", {}), "diamond")
+    _add_model(figure, "exported, measured", document.get("sparse", {}), "diamond-open")
     _add_limits(figure, document)
-    return _label(figure, "Search: every plan that was tried", "predicted latency (ms)", "metric")
+    _add_zoom(figure, document)
+    return label(figure, "Search: every plan that was tried", "predicted latency (ms)", "metric")
 
 
 def latency_figure(document: Document) -> go.Figure | None:
-    """Predicted latency of each layer, dense and as chosen; ``None`` before the search."""
+    """Predicted latency of each layer, dense and as chosen, with its share of the network's.
+
+    What no choice changes has bars of its own, and counts in both shares.
+    """
     layers = [layer for layer in document.get("layers", ()) if number(layer.get("latency_s"))]
     if not layers:
         return None
-    names = [html.escape(layer["name"]) for layer in layers]
+    rest_s = _rest_s(document)
+    names = [html.escape(layer["name"]) for layer in layers] + [REST] * (rest_s is not None)
     figure = go.Figure()
-    for name, key, color in (("dense", "dense_latency_s", _GREY), ("chosen", "latency_s", _BLUE)):
+    for name, key, color in (("dense", "dense_latency_s", GREY), ("chosen", "latency_s", BLUE)):
+        times = [number(layer.get(key)) for layer in layers]
+        times += [] if rest_s is None else [rest_s]
+        total = sum(time for time in times if time is not None)
+        shares = [show("percent", ratio(time, total)) for time in times]
         figure.add_trace(go.Bar(
-            name=name, x=names, y=[_ms(layer.get(key)) for layer in layers], marker_color=color
+            name=name, x=names, y=[_scaled(time, 1e6) for time in times], text=shares,
+            marker_color=color, textposition="outside", cliponaxis=False,
+            hovertemplate="%{x}<br>%{y:.4g} µs, %{text} of the network",
         ))  # fmt: skip
-    return _label(figure, "Predicted latency per layer", "layer", "latency (ms)")
+    figure.update_layout(uniformtext={"minsize": 9, "mode": "hide"})
+    title = "Predicted latency per layer, and its share of the network"
+    return label(figure, title, "layer", "latency (µs)")
 
 
 def sparsity_figure(document: Document) -> go.Figure | None:
@@ -67,58 +84,105 @@ def sparsity_figure(document: Document) -> go.Figure | None:
     labels = [choice["block"] if isinstance(choice, Mapping) else "" for choice in choices]
     figure = go.Figure()
     figure.add_trace(go.Bar(
-        name="plan", x=names, y=[_percent(value) for value in planned], text=labels,
-        marker_color=_BLUE,
+        name="plan", x=names, y=[_scaled(value, 100) for value in planned], text=labels,
+        marker_color=BLUE,
     ))  # fmt: skip
     counted = (document.get("export") or {}).get("sparsity")
     if counted:
         figure.add_trace(go.Bar(
-            name="counted in the file", x=names, marker_color=_GREEN,
-            y=[_percent(counted.get(name)) for name in ordered],
+            name="counted in the file", x=names, marker_color=GREEN,
+            y=[_scaled(counted.get(name), 100) for name in ordered],
         ))  # fmt: skip
-    return _label(figure, "Sparsity per layer", "layer", "blocks removed (%)")
+    return label(figure, "Block shape and sparsity per layer", "layer", "blocks removed (%)")
+
+
+def label(figure: go.Figure, title: str, x: str, y: str, height: int = 460) -> go.Figure:
+    """Give a figure its title, the names of its axes, and the look of all of them."""
+    return figure.update_layout(
+        title=title, xaxis_title=x, yaxis_title=y, template="plotly_white", height=height,
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 1.0, "xanchor": "right"},
+        margin={"l": 60, "r": 20, "t": 80, "b": 60},
+    )  # fmt: skip
 
 
 def _points(
-    name: str, trials: Sequence[Trial], *, color: str, size: int, symbol: str = "circle",
-    line: bool = False,
-) -> go.Scatter:  # fmt: skip
+    name: str, trials: Sequence[Trial], document: Document, style: Mapping[str, Any], *, line: bool
+) -> go.Scatter:
     return go.Scatter(
         name=name,
-        x=[_ms(trial["predicted_latency_s"]) for trial in trials],
+        x=[_scaled(trial["predicted_latency_s"], 1e3) for trial in trials],
         y=[trial["metric"] for trial in trials],
-        text=[f"trial {trial['number']}, {html.escape(str(trial['origin']))}" for trial in trials],
+        text=[_describe(trial, document) for trial in trials],
+        hovertemplate="%{x:.4g} ms, metric %{y:.4f}<br>%{text}",
         mode="lines+markers" if line else "markers",
-        marker={"color": color, "size": size, "symbol": symbol},
+        marker=dict(style),
     )
 
 
-def _add_dense(figure: go.Figure, document: Document) -> None:
-    latency = number(document.get("dense", {}).get("latency_s"))
-    metric = number(document.get("dense", {}).get("metric"))
+def _describe(trial: Trial, document: Document) -> str:
+    """Speed-up over dense, number and origin of a trial."""
+    dense_s = document.get("dense", {}).get("latency_s")
+    speedup = ratio(dense_s, trial["predicted_latency_s"])
+    faster = "" if speedup is None else f"{show('times', speedup)}, "
+    return f"{faster}trial {trial['number']}, {html.escape(str(trial['origin']))}"
+
+
+def _add_model(figure: go.Figure, name: str, model: Mapping[str, Any], symbol: str) -> None:
+    latency, metric = number(model.get("latency_s")), number(model.get("metric"))
     if latency is not None and metric is not None:
         figure.add_trace(go.Scatter(
-            name="dense", x=[latency * 1e3], y=[metric], mode="markers",
-            marker={"color": "black", "size": 12, "symbol": "diamond"},
+            name=name, x=[latency * 1e3], y=[metric], mode="markers",
+            hovertemplate="%{x:.4g} ms, metric %{y:.4f}",
+            marker={"color": "black", "size": 12, "symbol": symbol},
         ))  # fmt: skip
 
 
 def _add_limits(figure: go.Figure, document: Document) -> None:
-    """Draw the floor of the metric and the latency target as lines."""
-    goal, dense = document.get("goal") or {}, number(document.get("dense", {}).get("metric"))
-    drop, target = number(goal.get("max_drop")), number(goal.get("target_latency_s"))
-    if drop is not None and dense is not None:
-        sign = 1.0 if document.get("higher_is_better", True) else -1.0
-        figure.add_hline(y=dense - sign * drop, line_dash="dot", annotation_text="goal")
+    """Draw floor of the metric and target as lines: as asked, and as the search worked under."""
+    goal, search = document.get("goal") or {}, document.get("search") or {}
+    dense = number(document.get("dense", {}).get("metric"))
+    sign = 1.0 if document.get("higher_is_better", True) else -1.0
+    asked, searched = number(goal.get("max_drop")), number(search.get("max_drop"))
+    for drop, text in ((asked, "floor"), (searched, "floor before training")):
+        if drop is not None and dense is not None and (text == "floor" or drop != asked):
+            y = dense - sign * drop
+            figure.add_hline(
+                y=y, line_dash="dot", annotation_text=f"{text} {show('metric', y)}",
+                annotation_position="bottom right" if sign > 0.0 else "top right",
+            )  # fmt: skip
+    target = number(goal.get("target_latency_s"))
     if target is not None:
-        figure.add_vline(x=target * 1e3, line_dash="dot", annotation_text="target")
+        text = f"target {show('ms', target)} ms"
+        figure.add_vline(x=target * 1e3, line_dash="dot", annotation_text=text)
 
 
-def _label(figure: go.Figure, title: str, x: str, y: str) -> go.Figure:
-    return figure.update_layout(
-        title=title, xaxis_title=x, yaxis_title=y, template="plotly_white", height=460,
-        legend={"orientation": "h", "y": -0.3}, margin={"l": 60, "r": 20, "t": 50, "b": 60},
-    )  # fmt: skip
+def _add_zoom(figure: go.Figure, document: Document) -> None:
+    """Buttons: all plans, or those near the floor, which hopeless ones would press into a line."""
+    limits = (document.get("goal") or {}, document.get("search") or {})
+    drops = [number(limit.get("max_drop")) for limit in limits]
+    drop = max((drop for drop in drops if drop is not None), default=0.0)
+    dense = number(document.get("dense", {}).get("metric"))
+    if dense is None or drop <= 0.0:
+        return
+    sign = 1.0 if document.get("higher_is_better", True) else -1.0
+    near = sorted((dense + sign * drop, dense - sign * 4.0 * drop))
+    figure.update_layout(updatemenus=[{
+        "type": "buttons", "direction": "right", "x": 0.0, "xanchor": "left", "y": 1.0,
+        "yanchor": "bottom", "buttons": [
+            {"label": "all", "method": "relayout", "args": [{"yaxis.autorange": True}]},
+            {"label": "near the floor", "method": "relayout", "args": [{"yaxis.range": near}]},
+        ],
+    }])  # fmt: skip
+
+
+def _rest_s(document: Document) -> float | None:
+    """What the network takes beyond its layers; None where that is unknown, or not positive."""
+    total = number(document.get("predicted_latency_s"))
+    times = [number(layer.get("latency_s")) for layer in document.get("layers", ())]
+    if total is None or None in times:
+        return None
+    rest_s = total - sum(time for time in times if time is not None)
+    return rest_s if rest_s > 0.0 else None
 
 
 def _is_complete(trial: Trial) -> bool:
@@ -129,11 +193,6 @@ def _pick(trials: Sequence[Trial], numbers: set[Any]) -> list[Trial]:
     return [trial for trial in trials if trial["number"] in numbers]
 
 
-def _ms(seconds: object) -> float | None:
-    value = number(seconds)
-    return None if value is None else value * 1e3
-
-
-def _percent(fraction: object) -> float | None:
-    value = number(fraction)
-    return None if value is None else value * 100
+def _scaled(value: object, factor: float) -> float | None:
+    known = number(value)
+    return None if known is None else known * factor

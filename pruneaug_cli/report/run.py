@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pruneaug_cli.report.outside import outside_tables
+from pruneaug_cli.report.plan import plan_table
+from pruneaug_cli.report.prediction import prediction_note
 from pruneaug_cli.report.skipped import skipped_tables
+from pruneaug_cli.report.space import space_tables
 from pruneaug_cli.report.table import Column, Table
 from pruneaug_cli.report.units import Value, number, ratio, show
 
@@ -17,20 +20,9 @@ _RESULT = (
     Column("metric", "validation", "metric"),
     Column("predicted_s", "predicted", "ms"),
     Column("latency_s", "measured", "ms"),
-    Column("spread", "spread", "percent"),
+    Column("spread", "spread", "percent", spare=2),
     Column("speedup", "speed-up", "times"),
-    Column("size_bytes", "file", "mb"),
-)
-_PLAN = (
-    Column("name", "layer"),
-    Column("geometry", "geometry"),
-    Column("block", "block"),
-    Column("sparsity", "sparsity", "percent"),
-    Column("dense_latency_s", "dense", "ms"),
-    Column("latency_s", "chosen", "ms"),
-    Column("speedup", "speed-up", "times"),
-    Column("harm", "harm", "harm"),
-    Column("runner_up", "runner-up (ms)"),
+    Column("size_bytes", "file", "mb", spare=1),
 )
 _STEPS = (  # what proves that a step has run, and the command that runs it
     ("plan", "pruneaug search CHECKPOINT --task TASK --platform PLATFORM --run {run}"),
@@ -41,10 +33,11 @@ _STEPS = (  # what proves that a step has run, and the command that runs it
 
 
 def run_view(document: Document) -> tuple[Table, ...]:
-    """The result so far, the plan, what stayed outside the regions, the layers that stay dense."""
+    """The result so far, the plan, how it was found, what stayed outside the regions or dense."""
     tables = [result_table(document)]
     if "plan" in document:
         tables.append(plan_table(document))
+    tables += space_tables(document.get("space", ()))
     tables += outside_tables(document.get("export", {}).get("outside", ()))
     return (*tables, *skipped_tables(document.get("skipped", ())))
 
@@ -71,55 +64,6 @@ def result_table(document: Document) -> Table:
         rows.append({"model": "without our library", "latency_s": stock_s, "speedup": speedup})
     title = f"{document.get('task', 'run')} on {document.get('platform', 'no platform yet')}"
     return Table(title, _RESULT, tuple(rows), tuple(_result_notes(document)))
-
-
-def plan_table(document: Document) -> Table:
-    """What was chosen for each layer, and what it costs and gains."""
-    details = {layer["name"]: layer for layer in document.get("layers", ())}
-    names = [*(name for name in details if name in document["plan"])]
-    names += [name for name in document["plan"] if name not in details]
-    rows = tuple(_plan_row(name, document["plan"][name], details.get(name, {})) for name in names)
-    return Table(
-        "Plan",
-        _PLAN,
-        rows,
-        (
-            (
-                "Dense and chosen: predicted times of all uses of the layer, in our kernels. "
-                "Harm: error of the layer's output, relative to the output."
-            ),
-        ),
-    )
-
-
-def _plan_row(name: str, choice: object, detail: Mapping[str, Any]) -> Mapping[str, Value]:
-    block, sparsity = _read_choice(choice)
-    dense, chosen = detail.get("dense_latency_s"), detail.get("latency_s")
-    return {
-        "name": name,
-        "geometry": detail.get("geometry"),
-        "block": block,
-        "sparsity": sparsity,
-        "dense_latency_s": number(dense),
-        "latency_s": number(chosen),
-        "speedup": ratio(dense, chosen),
-        "harm": number(detail.get("harm")),
-        "runner_up": _show_runner_up(detail.get("runner_up")),
-    }
-
-
-def _read_choice(choice: object) -> tuple[str, float | None]:
-    if isinstance(choice, Mapping):
-        return str(choice["block"]), number(choice["sparsity"])
-    return "dense", None
-
-
-def _show_runner_up(runner_up: Mapping[str, Any] | None) -> str | None:
-    if runner_up is None:
-        return None
-    block, sparsity = _read_choice(runner_up if runner_up.get("block") else "dense")
-    choice = block if sparsity is None else f"{block} {show('percent', sparsity)}"
-    return f"{choice}: {show('ms', number(runner_up.get('latency_s')))}"
 
 
 def _result_notes(document: Document) -> list[str]:
@@ -154,19 +98,13 @@ def _changes_note(document: Document) -> str:
 
 
 def _prediction_note(document: Document) -> str:
-    predicted = document.get("predicted_latency_s")
-    share = ratio(predicted, document.get("sparse", {}).get("latency_s"))
-    if share is None:
-        return ""
-    side = "below" if share < 1.0 else "above"
-    note = f"Predicted latency: {abs(share - 1.0):.1%} {side} the measured one"
-    speedup = number(document.get("predicted_speedup"))
-    measured = number(document.get("speedup"))
-    if speedup is None or measured is None:
-        return f"{note}."
-    return (
-        f"{note}; speed-up: predicted {show('times', speedup)}, measured {show('times', measured)}."
-    )
+    measured = document.get("sparse", {}).get("latency_s")
+    note = prediction_note(document.get("predicted_latency_s"), measured)
+    promised, found = number(document.get("predicted_speedup")), number(document.get("speedup"))
+    if not note or promised is None or found is None:
+        return note
+    speedups = f"predicted {show('times', promised)}, measured {show('times', found)}"
+    return f"{note} Speed-up: {speedups}."
 
 
 def _search_note(document: Document) -> str:

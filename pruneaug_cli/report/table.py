@@ -10,11 +10,16 @@ from pruneaug_cli.report.units import Kind, Value, number, show, unit
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: the key of its values, its heading, and what kind of quantity it holds."""
+    """One column: the key of its values, its heading, and what kind of quantity it holds.
+
+    A terminal that is too narrow leaves columns out, those with the highest ``spare`` first, never
+    those with 0.
+    """
 
     key: str
     heading: str
     kind: Kind = "text"
+    spare: int = 0
 
     @property
     def title(self) -> str:

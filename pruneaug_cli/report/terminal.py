@@ -1,7 +1,11 @@
-"""Tables as text: as wide as the terminal on one, and 140 characters wide in a file or a pipe."""
+"""Tables as text: as wide as the terminal on one, and 140 characters wide in a file or a pipe.
+
+Where a table is wider than that, its spare columns are left out, and named below.
+"""
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TextIO
 
 from rich.box import SIMPLE_HEAD
@@ -21,7 +25,12 @@ def print_tables(tables: Sequence[Table], stream: TextIO) -> None:
     for table in tables:
         console.print(Text(table.title, style="bold"))
         if table.columns:
-            console.print(_rich(table))
+            fitting = _fit(table, console)
+            console.print(_rich(fitting))
+            left_out = [c.heading for c in table.columns if c not in fitting.columns]
+            if left_out:
+                text = f"For want of width without: {', '.join(left_out)}."
+                console.print(Text(text, style="dim"), soft_wrap=True)
         for note in table.notes:
             console.print(Text(note), soft_wrap=True)
         console.print()
@@ -32,6 +41,18 @@ def to_text(tables: Sequence[Table]) -> str:
     stream = io.StringIO()
     print_tables(tables, stream)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+
+def _fit(table: Table, console: Console) -> Table:
+    """Leave out spare columns until the table is no wider than the console, if that is possible."""
+    while console.measure(_rich(table), options=console.options.update(width=1000)).maximum > (
+        console.width
+    ):
+        spare = max(table.columns, key=lambda column: column.spare)
+        if not spare.spare:
+            break
+        table = replace(table, columns=tuple(c for c in table.columns if c is not spare))
+    return table
 
 
 def _rich(table: Table) -> RichTable:

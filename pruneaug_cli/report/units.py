@@ -1,4 +1,4 @@
-"""How quantities are shown: seconds as ms, fractions as %, bytes as MB. Converted only here.
+"""How quantities are shown: seconds as ms or µs, fractions as %, bytes as MB. Converted only here.
 
 What is missing or not finite is shown as a dash, never as a number.
 """
@@ -7,7 +7,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-Kind = Literal["text", "count", "metric", "harm", "ms", "percent", "times", "mb", "difference"]
+Kind = Literal[
+    "text", "count", "metric", "harm", "ms", "us", "more_us", "percent", "more_percent", "times",
+    "mb", "difference",
+]  # fmt: skip
 Value = str | float | int | None
 
 MISSING = "–"
@@ -18,12 +21,15 @@ _FORMATS: Mapping[Kind, Callable[[float], str]] = {
     "metric": lambda value: f"{value:.4f}",
     "harm": lambda value: f"{value:.3g}",
     "ms": lambda value: f"{value * 1e3:.{3 if abs(value) >= 1e-4 or not value else 5}f}",
+    "us": lambda value: f"{value * 1e6:,.1f}",
+    "more_us": lambda value: f"{value * 1e6:+,.1f}",
     "percent": lambda value: f"{value * 100:.1f}%",
+    "more_percent": lambda value: f"{value * 100:+.1f}%",
     "times": lambda value: f"{value:.2f}×",
     "mb": lambda value: f"{value / 1e6:.3f}",
     "difference": lambda value: f"{value:.1e}",
 }
-_UNITS: Mapping[str, str] = {"ms": " (ms)", "mb": " (MB)"}
+_UNITS: Mapping[str, str] = {"ms": " (ms)", "us": " (µs)", "more_us": " (µs)", "mb": " (MB)"}
 
 
 def show(kind: Kind, value: Value) -> str:

@@ -6,6 +6,7 @@ from pruneaug_cli.search.knapsack import KnapsackTable, solve_knapsack
 from pruneaug_cli.search.problem import Preflight, SearchProblem, preflight, require_reachable
 from pruneaug_cli.search.storage import require_storage
 from pruneaug_cli.search.strategies import STRATEGIES
+from pruneaug_cli.search.strategies.knapsack import Learnt, learnt_coefficients
 from pruneaug_cli.search.trial import Evaluate, SearchResult, Trial
 
 __all__ = [
@@ -15,10 +16,12 @@ __all__ = [
     "Evaluate",
     "Here",
     "KnapsackTable",
+    "Learnt",
     "Preflight",
     "SearchProblem",
     "SearchResult",
     "Trial",
+    "learnt_coefficients",
     "preflight",
     "require_reachable",
     "require_storage",

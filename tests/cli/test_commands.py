@@ -20,6 +20,7 @@ from pruneaug_cli.app.requests import (
 )
 from pruneaug_cli.app.results import (
     BenchModel,
+    BenchPrediction,
     BenchResult,
     BreakEven,
     Check,
@@ -60,6 +61,7 @@ BENCH = BenchResult(
     speedup=3.15,
     max_abs_diff=0.031,
     batch=16,
+    prediction=BenchPrediction(0.00121, 0.00128),
 )
 HEALTHY = DoctorResult(
     (

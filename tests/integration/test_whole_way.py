@@ -98,6 +98,9 @@ def test_each_step_can_be_run_alone(mini_profile, invoke, tmp_path):
     bench = invoke("bench", run / "model.onnx", "--against", run / "model.dense.onnx", "--json")
     assert bench.code == 0, bench.err
     assert json.loads(bench.out)["batch"] == 1  # recorded in the file
+    prediction = json.loads(bench.out)["prediction"]
+    assert prediction["predicted_latency_s"] == json.loads(again.out)["predicted_latency_s"]
+    assert prediction["latency_s"] > 0.0
     models = json.loads(bench.out)["models"]
     assert [model["library"] for model in models] == [True, False]
     memory = json.loads((run / "result.json").read_text())["export"]["memory"]

@@ -2,12 +2,16 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from pruneaug_cli.report.outside import outside_tables
+from pruneaug_cli.report.plan import plan_table
+from pruneaug_cli.report.prediction import prediction_note
 from pruneaug_cli.report.run import run_view
+from pruneaug_cli.report.space import space_tables
 from pruneaug_cli.report.table import Column, Table
 from pruneaug_cli.report.terminal import print_tables, to_text
 from pruneaug_cli.report.units import ratio, show
@@ -24,7 +28,11 @@ HOSTILE = "<b>|x|</b> [red]`y`_z_*"
         ("metric", 0.98765, "0.9877"),
         ("harm", 0.01234, "0.0123"),
         ("ms", 0.0012345, "1.234"),
+        ("ms", 2.034e-5, "0.02034"),
+        ("us", 0.0012345, "1,234.5"),
+        ("more_us", -2e-6, "-2.0"),
         ("percent", 0.875, "87.5%"),
+        ("more_percent", 0.012, "+1.2%"),
         ("times", 3.129, "3.13×"),
         ("mb", 1_250_000, "1.250"),
         ("difference", 1.94e-6, "1.9e-06"),
@@ -122,6 +130,55 @@ def test_a_plan_without_details_still_shows_every_layer():
     table = run_view({"plan": RESULT["plan"]})[1]
     assert [row["name"] for row in table.rows] == ["fc", "stage1.0.conv1", "stem"]
     assert table.cells()[0][1:4] == ["–", "dense", "–"]
+    assert table.cells()[1][2] == "16x1 @ 75%"
+
+
+def test_the_runner_up_is_shown_with_what_it_would_have_cost():
+    cells = {row[0]: row[-3:] for row in plan_table(RESULT).cells()}
+    assert cells["stem"] == ["16x1 @ 30%", "+62.0", "+5.1%"]
+    assert cells["stage1.0.conv1"] == ["dense", "+2,100.0", "+173.6%"]
+    assert cells["fc"] == ["–", "–", "–"]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "measured", "note"),
+    [
+        (0.00121, 0.00131, "Latency model: predicted 1.210 ms, measured 1.310 ms, error -7.6%."),
+        (2e-5, 1.6e-5, "Latency model: predicted 0.02000 ms, measured 0.01600 ms, error +25.0%."),
+        (None, 0.001, ""),
+        (0.001, None, ""),
+        (float("nan"), 0.001, ""),
+    ],
+)
+def test_the_latency_model_is_held_to_what_was_measured(predicted, measured, note):
+    assert prediction_note(predicted, measured) == note
+
+
+def test_cuts_are_listed_with_what_they_leave():
+    (table,) = space_tables([*RESULT["space"], {"name": "later", "options": 3}])
+    assert table.cells() == [
+        ["every block and sparsity", "1,200", "10^12.3"],
+        ["dominated options removed", "31", "10^4.0"],
+        ["later", "3", "–"],
+    ]
+    assert space_tables(()) == ()
+
+
+def test_a_narrow_terminal_leaves_spare_columns_out_and_says_so(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal()
+    print_tables(run_view(RESULT), stream)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
+    assert "For want of width without: geometry, dense, share, speed-up, harm." in text
+    stem = next(line for line in text.splitlines() if line.startswith("stem "))
+    assert " ".join(stem.split()) == "stem 8x1 @ 50% 200.0 16x1 @ 30% +62.0 +5.1%"
+    assert max(len(line) for line in text.splitlines() if line.startswith(("stem", "stage"))) <= 80
+    assert "For want of width" not in to_text(run_view(RESULT))
 
 
 def test_layers_come_in_the_order_of_the_model():

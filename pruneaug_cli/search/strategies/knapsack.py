@@ -45,8 +45,22 @@ _UNIFORM_AFTER = 8
 _TPE_EVERY = 8
 _LAST_RESORT = 16  # attempts
 _PATIENCE = 4  # fits that repeat known plans before TPE is asked instead
+_TELLING = 8  # trials after which the coefficients are told
 _BOLDNESS = (0.0, 0.5, 1.0)
 _STEPS = (0.005, 0.01, 0.03)  # by which fraction a plan should be faster than the best so far
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What trials say of a layer's coefficient: its value, and one standard deviation about it.
+
+    Relative to the geometric mean of all layers: above 1, the layer's harm matters more to the
+    metric than its share of the sum of harms says.
+    """
+
+    value: float
+    low: float
+    high: float
 
 
 class KnapsackStrategy:
@@ -213,6 +227,19 @@ def _fitted(problem: SearchProblem, trials: Sequence[Trial], draw: Draw) -> Prop
         # a little more than the tick's own time, so that rounding does not lose the tick
         budget_s = min(expected_s + 0.5 * table.tick_s, _better_s(problem, trials, draw))
     return layers.proposal(coefficients, budget_s, FIT, table)
+
+
+def learnt_coefficients(problem: SearchProblem, trials: Sequence[Trial]) -> dict[str, Learnt]:
+    """The coefficients by layer, most likely after ``trials``; empty after too few to tell."""
+    if len(trials) < _TELLING:
+        return {}
+    posterior = _posterior(problem, trials, _reference(problem, trials))
+    logs = posterior.mode[2:] - posterior.mode[2:].mean()
+    deviations = np.sqrt((posterior.spread[2:] ** 2).sum(axis=1))
+    return {
+        layer: Learnt(float(np.exp(u)), float(np.exp(u - d)), float(np.exp(u + d)))
+        for layer, u, d in zip(_prepare(problem).options, logs, deviations, strict=True)
+    }
 
 
 def _filling(problem: SearchProblem, draw: Draw) -> Proposal:
