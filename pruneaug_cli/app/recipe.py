@@ -119,6 +119,11 @@ class SearchSettings(Section):
     )
     criterion: str = Field(default="obs", description="obs, hessian-diagonal, magnitude or taylor")
     ridge: Positive = Field(default=0.01, description="added to the diagonal, relative to its mean")
+    harm: Literal["output", "loss"] = Field(
+        default="output",
+        description="how harm is measured: output, the error of a layer's output, or loss, the "
+        "expected rise of the loss, which needs train_batches",
+    )
     evidence_batches: Count | None = Field(
         default=None, description="null: all calibration batches"
     )

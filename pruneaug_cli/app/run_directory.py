@@ -4,7 +4,7 @@
 
     recipe.yaml              the settings, fully resolved
     profile.json             the prices used: the platform's profile, with this network's rest
-    evidence.safetensors     second moments of the layers' inputs
+    evidence/                second moments of the layers' inputs, gradients of the loss
     database/                reconstructed weights of every option
     study.db                 the Optuna study
     front.json               the plans that no other beats
@@ -93,8 +93,8 @@ class RunDirectory:
 
     @property
     def evidence(self) -> Path:
-        """Second moments of the layers' inputs."""
-        return self.shared / "evidence.safetensors"
+        """Folder of what was observed of the layers."""
+        return self.shared / "evidence"
 
     @property
     def database(self) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pruneaug_cli.app.answer import Basis, keep_answer
-from pruneaug_cli.app.database import make_database
+from pruneaug_cli.app.database import make_database, require_gradients
 from pruneaug_cli.app.evaluator import MakeEvaluator, stitched
 from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
 from pruneaug_cli.app.pricing import Pricing, price
@@ -74,6 +74,7 @@ def search_run(
     STRATEGIES.create(recipe.search.strategy)
     ENGINES.create(recipe.search.engine)
     require_criterion(recipe.search.criterion)
+    require_gradients(recipe.search, prepared)
     if storage is not None:
         require_storage(storage)
     pricing = price(prepared, recipe, run, progress)

@@ -13,12 +13,12 @@ import numpy as np
 from pruneaug_cli.core import BlockGrid, BlockMask, FloatMatrix, keep_best
 from pruneaug_cli.criteria.catalogue import CRITERIA
 from pruneaug_cli.criteria.evidence import LayerEvidence
+from pruneaug_cli.criteria.harm import output_error
 from pruneaug_cli.criteria.reconstruct import (
     Reconstruction,
     ReconstructionSettings,
     gradual,
     least_squares,
-    output_error,
 )
 from pruneaug_cli.errors import UnsupportedError
 from pruneaug_cli.registry import nearest

@@ -17,6 +17,8 @@ References:
     inverse on what is kept).
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import get_lapack_funcs
@@ -24,6 +26,7 @@ from scipy.linalg import get_lapack_funcs
 from pruneaug_cli.criteria.evidence import Floats
 
 Indices = npt.NDArray[np.intp]
+_STRIP = 512
 
 
 class MaskedLeastSquares:
@@ -44,7 +47,8 @@ class MaskedLeastSquares:
         routines = ("potrf", "potrs", "trtri")
         self._lapack = dict(zip(routines, get_lapack_funcs(routines, dtype=dtype), strict=True))
         self.weight = np.asarray(weight, dtype=dtype)
-        self.moment = second_moment + _ridge(second_moment, ridge)
+        self.moment = second_moment.copy()
+        self.moment[np.diag_indices_from(self.moment)] += _ridge(second_moment, ridge)
         self._product = self.weight @ self.moment
         self._inverse: Floats | None = None
 
@@ -57,8 +61,7 @@ class MaskedLeastSquares:
             _check(info)
             lower, info = potri(factor, lower=1, overwrite_c=1)
             _check(info)
-            full = np.tril(lower) + np.tril(lower, -1).T
-            self._inverse = full.astype(self.moment.dtype)
+            self._inverse = _mirrored(lower, self.moment.dtype)
         return self._inverse
 
     def solve(self, rows: slice, kept: Indices, removed: Indices) -> Floats:
@@ -73,13 +76,18 @@ class MaskedLeastSquares:
             return self.weight[rows][:, kept]
         if len(kept) <= len(removed):
             return self._solve_kept(self._factor(self.moment, kept), rows, kept)
+        # one product with all of P reads less memory than cutting P[R, S] out for every row
+        spread = self.spread(rows, removed)
+        result: Floats = (self.weight[rows] - spread @ self.inverse)[:, kept]
+        return result
+
+    def spread(self, rows: slice, removed: Indices) -> Floats:
+        """W_R (P_RR)⁻¹, zero in the other columns, shape (rows, K): times P it is what changes."""
         factor = self._factor(self.inverse, removed)
         push, info = self._lapack["potrs"](factor, self.weight[rows][:, removed].T, lower=1)
         _check(info)
-        # one product with all of P reads less memory than cutting P[R, S] out for every row
-        spread = np.zeros_like(self.weight[rows])
-        spread[:, removed] = push.T
-        result: Floats = (self.weight[rows] - spread @ self.inverse)[:, kept]
+        result = np.zeros_like(self.weight[rows])
+        result[:, removed] = push.T
         return result
 
     def solve_with_inverse(self, rows: slice, kept: Indices, width: int) -> tuple[Floats, Floats]:
@@ -128,11 +136,22 @@ def diagonal_blocks(matrix: Floats, width: int) -> Floats:
     return matrix.reshape(count, width, count, width)[index, :, index, :]
 
 
-def _ridge(second_moment: Floats, ridge: float) -> Floats:
+def _ridge(second_moment: Floats, ridge: float) -> float:
     mean = float(np.diagonal(second_moment).mean(dtype=np.float64))
     # a layer that saw only zeros has no scale of its own: any ridge keeps its weights
-    size = ridge * mean if mean > 0.0 else 1.0
-    return np.eye(len(second_moment), dtype=second_moment.dtype) * second_moment.dtype.type(size)
+    return ridge * mean if mean > 0.0 else 1.0
+
+
+def _mirrored(lower: Floats, dtype: np.dtype[Any]) -> Floats:
+    """The symmetric matrix of a lower triangle, in C order; by strips, so little is held twice."""
+    full = np.empty(lower.shape, dtype=dtype)
+    for start in range(0, len(lower), _STRIP):
+        stop = start + _STRIP
+        square = np.tril(lower[start:stop, start:stop])
+        full[start:stop, start:stop] = square + np.tril(square, -1).T
+        full[stop:, start:stop] = lower[stop:, start:stop]
+        full[start:stop, stop:] = full[stop:, start:stop].T
+    return full
 
 
 def _check(info: int) -> None:

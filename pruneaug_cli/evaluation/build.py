@@ -1,19 +1,25 @@
-"""Building the layer database: every path computed once, in parallel when asked."""
+"""Building the layer database: every path computed once, in parallel when asked, within memory.
+
+Whoever computes a path reads its layer's evidence, and writes the path's file: neither evidence nor
+results wait anywhere in memory. As many paths are under way as there are workers, and as fit the
+memory that is free (``path_memory.py``); one always is.
+"""
 
 import multiprocessing
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 from pruneaug_cli.core import BlockGrid, BlockShape, FloatMatrix, LayerChoice, MatrixShape
-from pruneaug_cli.criteria import LayerEvidence, PruningMethod, Reconstruction, prune_path
+from pruneaug_cli.criteria import EvidenceSource, HarmMeasure, PruningMethod
 from pruneaug_cli.criteria.worker import use_one_thread
 from pruneaug_cli.errors import UnsupportedError
 from pruneaug_cli.evaluation.database import LayerDatabase, PathAddress
-from pruneaug_cli.evaluation.path_file import SCHEMA_VERSION, is_whole, read_record, write_path
+from pruneaug_cli.evaluation.path import PathJob, compute_path, is_computed
+from pruneaug_cli.evaluation.path_file import SCHEMA_VERSION, read_record
+from pruneaug_cli.evaluation.path_memory import reconstruction_bytes, spare_bytes
 from pruneaug_cli.files import digest_array, digest_text
 from pruneaug_cli.progress import Progress, Step, silent
 
@@ -21,32 +27,24 @@ _STAGE = "reconstructing layers"
 _DEATHS = 10  # pools that may break in a row, no path finished between them
 
 
-_Arguments = tuple[FloatMatrix, LayerEvidence, BlockGrid, tuple[float, ...]]
+@dataclass(frozen=True, slots=True, eq=False)
+class _Inputs:
+    """What paths are made of; only what a path needs of it goes to its worker."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Path:
-    """One layer with one block shape, and where its file goes."""
-
-    layer: str
-    grid: BlockGrid
-    sparsities: tuple[float, ...]
-    key: str
-
-    @property
-    def file(self) -> str:
-        """``LAYER-BLOCK-ADDRESS.safetensors``."""
-        plain = re.sub(r"[^\w.-]", "_", self.layer)
-        return f"{plain}-{self.grid.block}-{self.key[:16]}.safetensors"
+    weights: Mapping[str, FloatMatrix]
+    evidence: Mapping[str, EvidenceSource]
+    directory: Path
+    method: PruningMethod
 
 
 def build_database(
     weights: Mapping[str, FloatMatrix],
-    evidence: Mapping[str, LayerEvidence],
+    evidence: Mapping[str, EvidenceSource],
     candidates: Mapping[str, Sequence[LayerChoice]],
     directory: Path,
     *,
     method: PruningMethod | None = None,
+    harm: HarmMeasure = "output",
     workers: int = 1,
     progress: Progress = silent,
 ) -> LayerDatabase:
@@ -54,10 +52,12 @@ def build_database(
 
     Args:
         weights: dense weight matrices (M, K), by layer.
-        evidence: second moments of the same layers' inputs.
+        evidence: of the same layers; one layer's is loaded at a time and worker.
         candidates: choices per layer; dense ones are skipped.
         directory: the folder of the database.
         method: which blocks go, and how the others are re-solved.
+        harm: the measure that the database answers with; ``loss`` needs evidence with curvature.
+            Another measure of weights that are there is computed without reconstructing again.
         workers: processes. With more than one the caller's main module must be importable
             (``if __name__ == "__main__"``), as ``multiprocessing`` demands.
         progress: told of every finished path.
@@ -69,73 +69,58 @@ def build_database(
         UnsupportedError: worker after worker died.
         ValueError: a layer of the candidates has no weights or no evidence, or they do not fit.
     """
-    method = method or PruningMethod()
+    inputs = _Inputs(weights, evidence, directory, method or PruningMethod())
     paths = [
-        path
-        for layer, choices in candidates.items()
-        for path in _paths(layer, weights[layer], evidence[layer], choices, method)
+        path for layer, choices in candidates.items() for path in _paths(inputs, layer, choices)
     ]
-    missing = [path for path in paths if not is_whole(directory / path.file, path.key, path.grid)]
+    missing = [path for path in paths if not is_computed(directory, path)]
     done = len(paths) - len(missing)
     progress(Step(_STAGE, done, len(paths)))
     # largest first: the last to finish is then a small one
     missing.sort(key=lambda path: path.grid.matrix.cols, reverse=True)
-    for path, found in _computed(missing, weights, evidence, method, workers):
-        write_path(directory / path.file, path.key, found, list(path.sparsities))
+    for path in _computed(missing, inputs, workers):
         done += 1
         progress(Step(_STAGE, done, len(paths), f"{path.layer} {path.grid.block}"))
-    database = LayerDatabase(directory, _collect(paths, weights, candidates, directory))
+    database = LayerDatabase(directory, _collect(paths, weights, candidates, directory), harm)
     database.write_index()
     return database
 
 
-def _paths(
-    layer: str,
-    weight: FloatMatrix,
-    evidence: LayerEvidence,
-    choices: Sequence[LayerChoice],
-    method: PruningMethod,
-) -> Iterator[_Path]:
+def _paths(inputs: _Inputs, layer: str, choices: Sequence[LayerChoice]) -> Iterator[PathJob]:
     sparsities: dict[BlockShape, set[float]] = {}
     for choice in choices:
         if choice.block is not None:
             sparsities.setdefault(choice.block, set()).add(choice.sparsity)
     if not sparsities:
         return
-    content = digest_text(f"{SCHEMA_VERSION} {method}", digest_array(weight), evidence.digest())
+    weight, found = inputs.weights[layer], inputs.evidence[layer].load()
+    content = digest_text(f"{SCHEMA_VERSION} {inputs.method}", digest_array(weight), found.digest())
+    curvature = found.curvature_digest()
     for block, wanted in sorted(sparsities.items()):
         rising = tuple(sorted(wanted))
-        yield _Path(
+        yield PathJob(
             layer,
             BlockGrid(MatrixShape(*weight.shape), block),
             rising,
             digest_text(content, str(block), repr(rising)),
+            curvature,
         )
 
 
-def _computed(
-    paths: Sequence[_Path],
-    weights: Mapping[str, FloatMatrix],
-    evidence: Mapping[str, LayerEvidence],
-    method: PruningMethod,
-    workers: int,
-) -> Iterator[tuple[_Path, list[Reconstruction]]]:
-    """Every path with its weights, as they are finished; a worker that dies is replaced."""
-
-    def arguments(path: _Path) -> _Arguments:
-        return weights[path.layer], evidence[path.layer], path.grid, path.sparsities
-
+def _computed(paths: Sequence[PathJob], inputs: _Inputs, workers: int) -> Iterator[PathJob]:
+    """Every path once its file is written; a worker that dies is replaced."""
     if workers <= 1 or len(paths) <= 1:
         for path in paths:
-            yield path, prune_path(*arguments(path), method)
+            compute_path(*_arguments(path, inputs))
+            yield path
         return
-    left, deaths = {path: arguments(path) for path in paths}, 0
+    left, deaths = list(paths), 0
     while left:
         try:
-            for path, found in _in_processes(left, method, workers):
-                del left[path]
+            for path in _in_processes(list(left), inputs, workers):
+                left.remove(path)
                 deaths = 0
-                yield path, found
+                yield path
         except BrokenProcessPool as error:
             deaths += 1
             if deaths == _DEATHS:
@@ -145,24 +130,51 @@ def _computed(
                 ) from error
 
 
-def _in_processes(
-    todo: Mapping[_Path, _Arguments], method: PruningMethod, workers: int
-) -> Iterator[tuple[_Path, list[Reconstruction]]]:
+def _in_processes(todo: Sequence[PathJob], inputs: _Inputs, workers: int) -> Iterator[PathJob]:
     # not forked: torch's and BLAS's threads do not survive a fork
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         min(workers, len(todo)), mp_context=context, initializer=use_one_thread
     ) as pool:
-        jobs = {pool.submit(prune_path, *job, method): path for path, job in todo.items()}
         try:
-            for job in as_completed(jobs):
-                yield jobs[job], job.result()
+            yield from _within(todo, inputs, pool, workers, spare_bytes())
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _within(
+    todo: Sequence[PathJob], inputs: _Inputs, pool: Executor, workers: int, most_bytes: int
+) -> Iterator[PathJob]:
+    """Hand paths to a pool, ``workers`` at a time at most, and only while they fit the memory."""
+    waiting, needed = list(todo), {path: _needed_bytes(path) for path in todo}
+    running: dict[Future[None], PathJob] = {}
+    while waiting or running:
+        used = sum(needed[path] for path in running.values())
+        fits = (path for path in waiting if not running or used + needed[path] <= most_bytes)
+        following = next(fits, None) if len(running) < workers else None
+        if following is not None:
+            waiting.remove(following)
+            running[pool.submit(compute_path, *_arguments(following, inputs))] = following
+            continue
+        for job in wait(running, return_when=FIRST_COMPLETED).done:
+            path = running.pop(job)
+            job.result()
+            yield path
+
+
+def _needed_bytes(path: PathJob) -> int:
+    return reconstruction_bytes(path.grid, len(path.sparsities))
+
+
+def _arguments(
+    path: PathJob, inputs: _Inputs
+) -> tuple[Path, PathJob, FloatMatrix, EvidenceSource, PruningMethod]:
+    weight, evidence = inputs.weights[path.layer], inputs.evidence[path.layer]
+    return inputs.directory, path, weight, evidence, inputs.method
+
+
 def _collect(
-    paths: Sequence[_Path],
+    paths: Sequence[PathJob],
     weights: Mapping[str, FloatMatrix],
     candidates: Mapping[str, Sequence[LayerChoice]],
     directory: Path,
@@ -172,6 +184,9 @@ def _collect(
     }
     for path in paths:
         record = read_record(directory / path.file)
-        harms = dict(zip(record.sparsities, record.harms, strict=True))
+        harms = {
+            measure: dict(zip(record.sparsities, values, strict=True))
+            for measure, values in record.harms.items()
+        }
         layers[path.layer][1][path.grid.block] = PathAddress(path.file, path.key, harms)
     return layers

@@ -5,11 +5,14 @@ its content address: the digest of weights, evidence, settings, block and sparsi
 finished before a kill is found again; a layer that changes is computed anew, alone. ``index.json``
 says what belongs to the present request::
 
-    {"schema_version": 1, "digest": …, "layers": {NAME: {"matrix": "64x576",
-        "paths": {"8x1": {"file": …, "key": …, "harms": {"0.5": 0.024, …}}}}}}
+    {"schema_version": 2, "digest": …, "harm": "output", "layers": {NAME: {"matrix": "64x576",
+        "paths": {"8x1": {"file": …, "key": …, "harms": {"output": {"0.5": 0.024, …}}}}}}}
+
+``harm`` is the measure that was asked for; the others that are known stand beside it.
 
 Schema history (``schema_version`` of the index):
-    1: first version.
+    1: first version; ``harms`` were those of ``output``.
+    2: harms by measure, ``harm``.
 """
 
 import re
@@ -22,11 +25,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, LayerChoice, MatrixShape
+from pruneaug_cli.criteria import HarmMeasure
 from pruneaug_cli.errors import PlanError, RunError
 from pruneaug_cli.evaluation.path_file import read_record, read_weights
 from pruneaug_cli.files import JsonObject, digest_text, read_json, write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _CACHE_BYTES = 256 * 2**20
 _MATRIX = re.compile(r"([1-9]\d*)x([1-9]\d*)")
 
@@ -42,15 +46,26 @@ class DatabaseEntry:
 
 @dataclass(frozen=True, slots=True)
 class PathAddress:
-    """Where the weights of one layer and one block shape are, and how harmful each sparsity is."""
+    """Where the weights of one layer and one block shape are, and how harmful each sparsity is.
+
+    ``harms`` by measure, then by sparsity.
+    """
 
     file: str
     key: str
-    harms: dict[float, float]
+    harms: dict[str, dict[float, float]]
+
+    @property
+    def sparsities(self) -> tuple[float, ...]:
+        """Of the options, rising."""
+        return tuple(self.harms["output"])
 
     def to_json(self) -> JsonObject:
         """As it stands in the index."""
-        harms = {repr(sparsity): harm for sparsity, harm in self.harms.items()}
+        harms = {
+            measure: {repr(sparsity): harm for sparsity, harm in values.items()}
+            for measure, values in self.harms.items()
+        }
         return {"file": self.file, "key": self.key, "harms": harms}
 
 
@@ -60,14 +75,16 @@ class LayerDatabase:
     Args:
         directory: the folder.
         layers: matrix and paths of every layer.
+        measure: of harm, when nobody says.
     """
 
     def __init__(
         self,
         directory: Path,
         layers: dict[str, tuple[MatrixShape, dict[BlockShape, PathAddress]]],
+        measure: HarmMeasure = "output",
     ) -> None:
-        self._directory, self._layers = directory, layers
+        self._directory, self._layers, self.measure = directory, layers, measure
         self._cache: OrderedDict[tuple[str, LayerChoice], BsrMatrix] = OrderedDict()
         self._cached_bytes = 0
 
@@ -96,19 +113,32 @@ class LayerDatabase:
         return tuple(
             LayerChoice(block, sparsity)
             for block, address in self._find(layer)[1].items()
-            for sparsity in address.harms
+            for sparsity in address.sparsities
         )
 
-    def harm(self, layer: str, choice: LayerChoice) -> float:
-        """Normalised output error of the layer under this choice; 0 for dense.
+    def harm(self, layer: str, choice: LayerChoice, measure: HarmMeasure | None = None) -> float:
+        """Harm of this choice for the layer; 0 for dense.
+
+        Args:
+            layer: its name.
+            choice: one of its options.
+            measure: ``output`` or ``loss`` (``criteria/harm.py``); None: the database's own.
 
         Raises:
             PlanError: no such layer, or no such option.
+            RunError: the measure was not computed.
         """
         matrix_and_paths = self._find(layer)
         if choice.is_dense:
             return 0.0
-        return self._address(layer, matrix_and_paths[1], choice).harms[choice.sparsity]
+        measure = measure or self.measure
+        harms = self._address(layer, matrix_and_paths[1], choice).harms
+        if measure not in harms:
+            raise RunError(
+                f"{self._directory}: holds no harm by {measure!r} of layer {layer!r}",
+                hint=f"search with: --set search.harm={measure}",
+            )
+        return harms[measure][choice.sparsity]
 
     def entry(self, layer: str, choice: LayerChoice) -> DatabaseEntry:
         """Mask, weights and harm of one option.
@@ -129,7 +159,10 @@ class LayerDatabase:
             }
             for name, (matrix, paths) in self._layers.items()
         }
-        document = {"schema_version": SCHEMA_VERSION, "digest": self.digest, "layers": layers}
+        document = {
+            "schema_version": SCHEMA_VERSION, "digest": self.digest, "harm": self.measure,
+            "layers": layers,
+        }  # fmt: skip
         write_json(self._directory / "index.json", document)
 
     def _load(self, layer: str, choice: LayerChoice) -> BsrMatrix:
@@ -160,7 +193,7 @@ class LayerDatabase:
         self, layer: str, paths: dict[BlockShape, PathAddress], choice: LayerChoice
     ) -> PathAddress:
         address = paths.get(choice.block) if choice.block is not None else None
-        if address is None or choice.sparsity not in address.harms:
+        if address is None or choice.sparsity not in address.sparsities:
             known = ", ".join(map(str, paths)) or "none"
             raise PlanError(
                 f"layer {layer!r} has no option '{choice}' in the database {self._directory}",
@@ -182,9 +215,15 @@ def open_database(directory: Path) -> LayerDatabase:
     )  # fmt: skip
     try:
         layers = {name: _read_layer(layer) for name, layer in document["layers"].items()}
+        return LayerDatabase(directory, layers, _read_measure(document["harm"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{path}: malformed database index: {error!r}") from error
-    return LayerDatabase(directory, layers)
+
+
+def _read_measure(found: object) -> HarmMeasure:
+    if found == "output" or found == "loss":
+        return found
+    raise ValueError(f"bad measure of harm {found!r}")
 
 
 def _read_layer(layer: dict[str, Any]) -> tuple[MatrixShape, dict[BlockShape, PathAddress]]:
@@ -193,7 +232,9 @@ def _read_layer(layer: dict[str, Any]) -> tuple[MatrixShape, dict[BlockShape, Pa
         raise ValueError(f"bad matrix {layer['matrix']!r}")
     paths = {}
     for block, path in layer["paths"].items():
-        harms = {float(sparsity): float(harm) for sparsity, harm in path["harms"].items()}
-        ordered = dict(sorted(harms.items()))
-        paths[BlockShape.parse(block)] = PathAddress(str(path["file"]), str(path["key"]), ordered)
+        harms = {
+            str(measure): dict(sorted((float(s), float(harm)) for s, harm in values.items()))
+            for measure, values in path["harms"].items()
+        }
+        paths[BlockShape.parse(block)] = PathAddress(str(path["file"]), str(path["key"]), harms)
     return MatrixShape(int(found[1]), int(found[2])), paths

@@ -1,40 +1,56 @@
-"""Evidence gathered once from calibration data, and kept in a file.
+"""Evidence gathered from calibration data, one pass over the batches for a group of layers.
 
 The hooks sit on the chosen layers only and remove themselves. Inputs are taken apart in pieces of
 bounded size, and their products summed in float64; K² numbers per layer are all that stays.
-
-Evidence file: safetensors; ``LAYER/second_moment`` (K, K) float32, ``LAYER/samples`` and, when
-there were gradients, ``LAYER/gradient`` (M, K) float32. The one metadata entry ``evidence`` is
-``schema_version``, a space, and the key.
-
-Schema history (``schema_version``):
-    1: first version.
 """
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 from torch import Tensor, nn
 
 from pruneaug_cli.criteria import LayerEvidence
 from pruneaug_cli.errors import RunError
 from pruneaug_cli.evaluation.batches import Args, Device, in_evaluation_mode, on_device
-from pruneaug_cli.files import write_bytes
 from pruneaug_cli.layers import input_columns, module_of, observe_inputs, weight_matrix
 from pruneaug_cli.progress import Progress, Step, silent
 
-SCHEMA_VERSION = 1
+GROUP_BYTES = 2**30
 _PIECE_BYTES = 64 * 2**20
 # rows are drawn from so many times as many positions, so that they come from many samples
 _SPREAD = 4
 _STAGE = "collecting evidence"
+_GRADIENTS = "collecting gradients"
+
+Single = npt.NDArray[np.float32]
+
+
+def groups_of_layers(
+    model: nn.Module, layers: Sequence[str], most_bytes: int = GROUP_BYTES
+) -> Iterator[list[str]]:
+    """Part layers into groups whose running sums (8 x K² bytes each) fit: one pass for each.
+
+    Args:
+        model: holds the layers.
+        layers: their names; the order is kept.
+        most_bytes: of one group; a layer that is larger is a group of its own.
+    """
+    group: list[str] = []
+    held = 0
+    for name in layers:
+        needed = 8 * weight_matrix(module_of(model, name)).shape[1] ** 2
+        if group and held + needed > most_bytes:
+            yield group
+            group, held = [], 0
+        group.append(name)
+        held += needed
+    if group:
+        yield group
 
 
 def collect_evidence(
@@ -80,7 +96,7 @@ def collect_evidence(
             f"no calibration input reached layer {missing[0]!r}",
             hint="calibration_batches() must give at least one batch that runs the whole model",
         )
-    return {name: sums[name].evidence() for name in layers}
+    return {name: sums.pop(name).evidence() for name in layers}  # one sum less with each
 
 
 class _MomentSum:
@@ -99,8 +115,9 @@ class _MomentSum:
         for piece in torch.split(x, max(1, _PIECE_BYTES // (per_sample * width * 4))):
             columns = input_columns(module, piece).float()
             columns = columns[self._choose(len(columns), round(share * len(columns)), x.device)]
-            product = (columns.T @ columns).double()
-            self._sum = product if self._sum is None else self._sum.add_(product)
+            if self._sum is None:
+                self._sum = torch.zeros((width, width), dtype=torch.float64, device=x.device)
+            self._sum += columns.T @ columns
             self.samples += len(columns)
 
     def _choose(self, count: int, wanted: int, device: torch.device) -> Tensor:
@@ -111,8 +128,21 @@ class _MomentSum:
     def evidence(self) -> LayerEvidence:
         if self._sum is None:
             raise ValueError("nothing was observed")
-        moment = (self._sum / self.samples).float().cpu().numpy()
+        moment = self._sum.div_(self.samples).float().cpu().numpy()
         return LayerEvidence(moment, self.samples)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gradients:
+    """What a loss says about one layer; see :class:`~pruneaug_cli.criteria.LayerEvidence`.
+
+    Attributes:
+        weight: mean squared gradient by each weight, shape (M, K).
+        curvature: G at the outputs, shape (M, M).
+    """
+
+    weight: Single
+    curvature: Single
 
 
 def collect_gradients(
@@ -122,35 +152,84 @@ def collect_gradients(
     loss: Callable[[nn.Module, Any], Tensor],
     *,
     progress: Progress = silent,
-) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
-    """Mean over batches of the squared gradient of the loss by each weight, (M, K) per layer.
+) -> dict[str, Gradients]:
+    """Squared gradients of the loss by every weight, and curvature at every layer's outputs.
 
     Args:
         model: stays as it is (no ``.grad`` is set); runs in evaluation mode.
         layers: names of the prunable layers.
         batches: training batches, in the form ``loss`` takes.
-        loss: the loss of a batch, a scalar tensor.
+        loss: the loss of a batch, a scalar tensor: the mean over its samples, which are the first
+            dimension of every layer's output.
         progress: told of every batch.
 
     Raises:
         RunError: there was no batch.
     """
-    weights = [module_of(model, name).weight for name in layers]
-    sums = [torch.zeros_like(weight) for weight in weights]
+    modules = {name: module_of(model, name) for name in layers}
+    weights = [module.weight for module in modules.values()]
+    squares = [torch.zeros_like(weight) for weight in weights]
+    curvatures = {
+        name: torch.zeros((len(module.weight),) * 2, device=module.weight.device)
+        for name, module in modules.items()
+    }
     count = 0
-    with in_evaluation_mode(model), torch.enable_grad(), _requiring_gradients(weights):
+
+    def observe(name: str, gradient: Tensor) -> None:
+        _add_curvature(curvatures[name], gradient)
+
+    with (
+        in_evaluation_mode(model), torch.enable_grad(), _requiring_gradients(weights),
+        _observing_output_gradients(modules, observe),
+    ):  # fmt: skip
         for count, batch in enumerate(batches, 1):
             gradients = torch.autograd.grad(loss(model, batch), weights, allow_unused=True)
-            for total, gradient in zip(sums, gradients, strict=True):
+            for total, gradient in zip(squares, gradients, strict=True):
                 if gradient is not None:
                     total.addcmul_(gradient, gradient)
-            progress(Step("collecting gradients", count, 0))
+            progress(Step(_GRADIENTS, count, 0))
     if count == 0:
         raise RunError("no training batch to take gradients from")
     return {
-        name: (total / count).reshape(weight_matrix(module_of(model, name)).shape).cpu().numpy()
-        for name, total in zip(layers, sums, strict=True)
+        name: Gradients(
+            (square / count).reshape(weight_matrix(modules[name]).shape).cpu().numpy(),
+            (curvatures.pop(name) / count).cpu().numpy(),
+        )
+        for name, square in zip(layers, squares, strict=True)
     }
+
+
+def _add_curvature(total: Tensor, gradient: Tensor) -> None:
+    """Add half the mean over the N samples of Σ g gᵀ over positions; (N, …, M) to (M, M)."""
+    rows = gradient.reshape(-1, len(total)).float()
+    # the loss is a mean: a sample's own gradient is N times what arrives here
+    total.addmm_(rows.T, rows, alpha=0.5 * len(gradient))
+
+
+@contextmanager
+def _observing_output_gradients(
+    modules: Mapping[str, nn.Module], observe: Callable[[str, Tensor], None]
+) -> Iterator[None]:
+    """Call ``observe(name, gradient)`` for every use of a layer, on the way back of the loss.
+
+    The gradient is by the layer's outputs, channels last.
+    """
+
+    def watch(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def after(module: nn.Module, _: Any, output: Tensor) -> None:
+            last = -1 if isinstance(module, nn.Linear) else 1
+            if output.requires_grad:
+                output.register_hook(  # type: ignore[no-untyped-call]  # torch has no type for it
+                    lambda gradient: observe(name, gradient.detach().movedim(last, -1))
+                )
+
+        return after
+
+    with ExitStack() as hooks:
+        for name, module in modules.items():
+            handle = module.register_forward_hook(watch(name))
+            hooks.callback(handle.remove)
+        yield
 
 
 @contextmanager
@@ -164,67 +243,3 @@ def _requiring_gradients(weights: Sequence[Tensor]) -> Iterator[None]:
     finally:
         for weight in frozen:
             weight.requires_grad_(False)
-
-
-def with_gradients(
-    evidence: Mapping[str, LayerEvidence],
-    gradients: Mapping[str, np.ndarray[Any, np.dtype[np.float32]]],
-) -> dict[str, LayerEvidence]:
-    """Add gradients to the evidence of the same layers."""
-    return {
-        name: LayerEvidence(known.second_moment, known.samples, gradients[name])
-        for name, known in evidence.items()
-    }
-
-
-def stored_evidence(
-    path: Path, key: str, collect: Callable[[], Mapping[str, LayerEvidence]]
-) -> dict[str, LayerEvidence]:
-    """Read evidence from a file, or collect it and write the file.
-
-    Args:
-        path: the evidence file.
-        key: digest of all that decides the evidence: weights, data, settings. A file with another
-            key, or one that cannot be read, is replaced.
-        collect: gathers the evidence.
-    """
-    found = _read(path, key) if path.exists() else None
-    if found is None:
-        found = dict(collect())
-        write_bytes(path, _dump(found, key))
-    return found
-
-
-def _dump(evidence: Mapping[str, LayerEvidence], key: str) -> bytes:
-    arrays: dict[str, np.ndarray[Any, Any]] = {}
-    for name, known in evidence.items():
-        arrays[f"{name}/second_moment"] = np.ascontiguousarray(known.second_moment, np.float32)
-        arrays[f"{name}/samples"] = np.array([known.samples], dtype=np.int64)
-        if known.gradient_second_moment is not None:
-            gradient = np.ascontiguousarray(known.gradient_second_moment, np.float32)
-            arrays[f"{name}/gradient"] = gradient
-    return bytes(save(arrays, _metadata(key)))
-
-
-def _metadata(key: str) -> dict[str, str]:
-    # one entry: safetensors writes several in an order that changes from run to run
-    return {"evidence": f"{SCHEMA_VERSION} {key}"}
-
-
-def _read(path: Path, key: str) -> dict[str, LayerEvidence] | None:
-    """The evidence in a file, or None when it is another's or damaged."""
-    try:
-        with safe_open(path, "numpy") as file:
-            if file.metadata() != _metadata(key):
-                return None
-            names = sorted(file.keys())
-            arrays = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError):
-        return None
-    evidence = {}
-    for layer, parts in itertools.groupby(names, key=lambda name: name.rpartition("/")[0]):
-        known = {part.rpartition("/")[2]: arrays[part] for part in parts}
-        evidence[layer] = LayerEvidence(
-            known["second_moment"], int(known["samples"][0]), known.get("gradient")
-        )
-    return evidence

@@ -6,13 +6,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pruneaug_cli.criteria import LayerEvidence
 from pruneaug_cli.errors import RunError
 from pruneaug_cli.evaluation import (
+    EvidenceFile,
+    StoredEvidence,
     collect_evidence,
     collect_gradients,
-    stored_evidence,
-    with_gradients,
+    groups_of_layers,
 )
 from pruneaug_cli.layers import input_columns
 
@@ -89,10 +89,9 @@ def test_gradients_are_mean_squares_and_leave_no_trace(model, batches):
         (gradient,) = torch.autograd.grad(loss(model, batch), [model[0].weight])
         squares.append(gradient.flatten(1).square())
     expected = torch.stack(squares).mean(0).numpy()
-    np.testing.assert_allclose(found["0"], expected, rtol=1e-5)
-    assert found["4"].shape == (2, 48)
-    evidence = with_gradients(collect_evidence(model, ["0", "4"], batches), found)
-    assert evidence["4"].gradient_second_moment is found["4"]
+    np.testing.assert_allclose(found["0"].weight, expected, rtol=1e-5)
+    assert found["4"].weight.shape == (2, 48)
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 def test_gradients_without_a_batch_are_refused(model):
@@ -100,29 +99,94 @@ def test_gradients_without_a_batch_are_refused(model):
         collect_gradients(model, ["0"], [], lambda module, batch: module(batch).sum())
 
 
-def test_stored_evidence_is_collected_once_per_key(tmp_path):
-    evidence = {
-        "a.b": LayerEvidence(np.eye(2, dtype=np.float32), 3),
-        "c": LayerEvidence(np.eye(3, dtype=np.float32), 4, np.ones((5, 3), np.float32)),
-    }
-    calls = []
+def test_curvature_is_half_the_mean_over_samples_of_squared_gradients_at_the_outputs(model):
+    """One sample at a time, by torch's own gradient at the output, summed over positions."""
 
-    def collect():
-        calls.append(1)
-        return evidence
+    def loss(module, batch):
+        return functional.cross_entropy(module(batch[0]), batch[1])
 
-    path = tmp_path / "evidence.safetensors"
-    for key in ("one", "one", "two"):
-        found = stored_evidence(path, key, collect)
-        assert {name: e.digest() for name, e in found.items()} == {
-            name: e.digest() for name, e in evidence.items()
-        }
-    assert len(calls) == 2
+    x, y = torch.randn(5, 2, 4, 4), torch.tensor([0, 1, 1, 0, 1])
+    found = collect_gradients(model, ["0", "4"], [(x, y)], loss)
+    model.eval()
+    expected = {"0": torch.zeros(3, 3), "4": torch.zeros(2, 2)}
+    for image, label in zip(x.split(1), y.split(1), strict=True):
+        hidden = model[0](image)
+        hidden.retain_grad()
+        logits = model[1:](hidden)
+        logits.retain_grad()
+        functional.cross_entropy(logits, label).backward()
+        rows = {"0": hidden.grad[0].flatten(1).T, "4": logits.grad}
+        for name, g in rows.items():
+            expected[name] += 0.5 * g.T @ g / len(x)
+    for name, curvature in expected.items():
+        np.testing.assert_allclose(found[name].curvature, curvature, rtol=1e-4, atol=1e-7)
 
 
-def test_a_damaged_evidence_file_is_collected_again(tmp_path):
-    path = tmp_path / "evidence.safetensors"
-    evidence = {"a": LayerEvidence(np.eye(2, dtype=np.float32), 3)}
-    stored_evidence(path, "key", lambda: evidence)
+def test_layers_are_parted_by_the_size_of_their_sums(model):
+    wide = nn.Sequential(*[nn.Linear(8, 8) for _ in range(5)], nn.Linear(80, 2))
+    names = [str(index) for index in range(6)]
+    found = list(groups_of_layers(wide, names, most_bytes=2 * 8 * 8**2))
+    assert found == [["0", "1"], ["2", "3"], ["4"], ["5"]]  # the last is too large for any group
+    assert list(groups_of_layers(model, [])) == []
+
+
+def test_evidence_by_groups_is_evidence_at_once(model, batches):
+    together = collect_evidence(model, ["0", "4"], batches)
+    for name in ("0", "4"):
+        alone = collect_evidence(model, [name], batches)
+        assert alone[name].digest() == together[name].digest()
+
+
+def test_sums_of_many_batches_lose_nothing_that_single_precision_holds():
+    """64 batches into float64 sums: as exact as one product over all rows."""
+    torch.manual_seed(0)
+    linear, x = nn.Linear(40, 3), torch.randn(64, 32, 40) + 3.0
+    found = collect_evidence(nn.Sequential(linear), ["0"], [(batch,) for batch in x])
+    rows = x.reshape(-1, 40).double()
+    expected = (rows.T @ rows / len(rows)).numpy()
+    assert np.abs(found["0"].second_moment - expected).max() < 1e-6 * np.abs(expected).max()
+
+
+@pytest.fixture
+def stored(tmp_path):
+    inputs = EvidenceFile(tmp_path, "a.b/c", "inputs", "key")
+    gradients = EvidenceFile(tmp_path, "a.b/c", "gradients", "key")
+    inputs.write({"second_moment": np.eye(3, dtype=np.float32), "samples": np.array([4])})
+    gradients.write(
+        {"gradient": np.ones((5, 3), np.float32), "curvature": np.eye(5, dtype=np.float32)}
+    )
+    return StoredEvidence(inputs, gradients)
+
+
+def test_stored_evidence_is_read_when_it_is_asked_for(stored):
+    plain = StoredEvidence(stored.inputs).load()
+    assert (plain.samples, plain.gradient_second_moment, plain.output_curvature) == (4, None, None)
+    np.testing.assert_array_equal(plain.second_moment, np.eye(3))
+    full = StoredEvidence(stored.inputs, stored.gradients, scores=True, curvature=True).load()
+    assert full.gradient_second_moment.shape == (5, 3)
+    assert full.output_curvature.shape == (5, 5)
+
+
+def test_curvature_does_not_change_what_is_reconstructed(stored):
+    curved = StoredEvidence(stored.inputs, stored.gradients, curvature=True).load()
+    assert curved.digest() == StoredEvidence(stored.inputs).load().digest()
+    assert curved.curvature_digest() is not None
+
+
+def test_evidence_of_another_key_is_none_of_ours(stored, tmp_path):
+    other = EvidenceFile(tmp_path, "a.b/c", "inputs", "other")
+    assert stored.inputs.exists()
+    assert not other.exists()
+    stored.inputs.path.replace(other.path)
+    assert not other.exists()
+    with pytest.raises(RunError, match="is no evidence of this run"):
+        other.read()
+
+
+def test_damaged_evidence_is_collected_again_and_refused_by_a_reader(stored):
+    path = stored.inputs.path
     path.write_bytes(path.read_bytes()[:-5])
-    assert stored_evidence(path, "key", lambda: evidence)["a"].samples == 3
+    assert not stored.inputs.exists()
+    with pytest.raises(RunError, match="damaged evidence file") as refusal:
+        stored.load()
+    assert "run the same command again" in (refusal.value.hint or "")
