@@ -131,6 +131,7 @@ def _search(recipe: Recipe, problem: SearchProblem, found: SearchResult) -> dict
     uniform = found.best_uniform
     return {
         "strategy": recipe.search.strategy,
+        "harm": recipe.search.harm,
         "max_drop": problem.max_drop,
         "target_latency_s": problem.target_latency_s,
         "chosen": found.best.number,

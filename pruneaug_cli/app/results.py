@@ -24,11 +24,12 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
                          latency_s}}, lists of equal length; coefficient {value, low, high} of the
                          layer's harm, as the default strategy learnt it, or null
     skipped              [{name, kind, reason}]: layers with weights that stay dense
-    search               {strategy, max_drop, target_latency_s, chosen, front, uniform, trials}:
-                         the drop and target it worked under, or null (a floor relaxed by what
-                         training should win, a target less its margin); chosen a trial's number,
-                         front numbers, uniform the best uniform plan's number or null, trials
-                         [{number, origin, predicted_latency_s, metric, seconds}]
+    search               {strategy, harm, max_drop, target_latency_s, chosen, front, uniform,
+                         trials}: harm output or loss; the drop and target it worked under, or null
+                         (a floor relaxed by what training should win, a target less its margin);
+                         chosen a trial's number, front numbers, uniform the best uniform plan's
+                         number or null, trials [{number, origin, predicted_latency_s, metric,
+                         seconds}]
     trials               how many were evaluated
     finetune             {epochs, metric_before, metric_after}
     export               {max_abs_diff_library, max_abs_diff_stock, tolerance, sparsity {layer: s},

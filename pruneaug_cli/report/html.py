@@ -16,12 +16,12 @@ from pruneaug_cli.report.sensitivity import coefficient_figure, harm_figure
 from pruneaug_cli.report.table import Column, Table
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2em auto; padding: 0 1em;
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em;
        color: #1a202c; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
 section { overflow-x: auto; } figure { margin: 2em 0 0; }
 table { border-collapse: collapse; font-size: 0.93em; }
-th, td { padding: 0.3em 0.8em; border-bottom: 1px solid #e2e8f0; text-align: left;
+th, td { padding: 0.3em 0.6em; border-bottom: 1px solid #e2e8f0; text-align: left;
          white-space: nowrap; }
 th { border-bottom: 2px solid #718096; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }

@@ -19,15 +19,10 @@ _COLUMNS = (
     Column("more_s", "costs", "more_us"),
     Column("more", "of all", "more_percent"),
 )
-_NOTES = (
-    (
-        "Dense and chosen: predicted times of all uses of the layer, in our kernels; share: of the "
-        "network's. Harm: error of the layer's output, relative to the output."
-    ),
-    (
-        "Runner-up: the fastest other block, or to stay dense, that does no more harm; what it "
-        "would have cost in time, and in per cent of the network's."
-    ),
+_HARM = {"loss": "estimated rise of the loss", "output": "relative error of the layer's output"}
+_RUNNER_UP = (
+    "Runner-up: the fastest other block, or to stay dense, that does no more harm; what it would "
+    "have cost in time, and in per cent of the network's."
 )
 
 
@@ -38,7 +33,16 @@ def plan_table(document: Mapping[str, Any]) -> Table:
     names = [*(name for name in details if name in plan)]
     names += [name for name in plan if name not in details]
     rows = tuple(_row(name, plan[name], details.get(name, {}), network_s) for name in names)
-    return Table("Plan", _COLUMNS, rows, _NOTES)
+    times = (
+        "Dense and chosen: predicted times of all uses of the layer, in our kernels; share: of the "
+        f"network's. Harm: {harm_in_words(document)}."
+    )
+    return Table("Plan", _COLUMNS, rows, (times, _RUNNER_UP))
+
+
+def harm_in_words(document: Mapping[str, Any]) -> str:
+    """What the harms of a result mean."""
+    return _HARM[str((document.get("search") or {}).get("harm", "output"))]
 
 
 def choice_in_words(choice: object) -> str:

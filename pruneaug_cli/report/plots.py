@@ -34,7 +34,7 @@ def pareto_figure(document: Document) -> go.Figure | None:
         ("Pareto front", front, {"color": BLUE, "size": 8}),
         ("best uniform plan", _pick(trials, {search.get("uniform")}),
          {"color": ORANGE, "size": 13, "symbol": "square"}),
-        ("chosen", _pick(trials, {search.get("chosen")}),
+        ("chosen", _pick(trials, _chosen(document)),
          {"color": RED, "size": 16, "symbol": "star"}),
     ):  # fmt: skip
         figure.add_trace(_points(name, points, document, style, line=name == "Pareto front"))
@@ -105,6 +105,12 @@ def label(figure: go.Figure, title: str, x: str, y: str, height: int = 460) -> g
     )  # fmt: skip
 
 
+def _chosen(document: Document) -> set[Any]:
+    """Numbers of the trials that were taken: of every member in a family."""
+    members = {member.get("trial") for member in document.get("family", ())}
+    return members or {(document.get("search") or {}).get("chosen")}
+
+
 def _points(
     name: str, trials: Sequence[Trial], document: Document, style: Mapping[str, Any], *, line: bool
 ) -> go.Scatter:
@@ -138,27 +144,37 @@ def _add_model(figure: go.Figure, name: str, model: Mapping[str, Any], symbol: s
 
 
 def _add_limits(figure: go.Figure, document: Document) -> None:
-    """Draw floor of the metric and target as lines: as asked, and as the search worked under."""
-    goal, search = document.get("goal") or {}, document.get("search") or {}
+    """Draw floors of the metric and targets as lines: as asked, and as the search worked under."""
     dense = number(document.get("dense", {}).get("metric"))
     sign = 1.0 if document.get("higher_is_better", True) else -1.0
-    asked, searched = number(goal.get("max_drop")), number(search.get("max_drop"))
-    for drop, text in ((asked, "floor"), (searched, "floor before training")):
-        if drop is not None and dense is not None and (text == "floor" or drop != asked):
-            y = dense - sign * drop
-            figure.add_hline(
-                y=y, line_dash="dot", annotation_text=f"{text} {show('metric', y)}",
-                annotation_position="bottom right" if sign > 0.0 else "top right",
-            )  # fmt: skip
-    target = number(goal.get("target_latency_s"))
-    if target is not None:
+    asked = [number(goal.get("max_drop")) for goal in _goals(document)]
+    floors = {drop: "floor" for drop in asked if drop is not None}
+    searched = number((document.get("search") or {}).get("max_drop"))
+    if searched is not None:
+        floors.setdefault(searched, "floor before training")
+    for drop, text in floors.items():
+        if dense is None:
+            break
+        y = dense - sign * drop
+        figure.add_hline(
+            y=y, line_dash="dot", annotation_text=f"{text} {show('metric', y)}",
+            annotation_position="bottom right" if sign > 0.0 else "top right",
+        )  # fmt: skip
+    targets = [number(goal.get("target_latency_s")) for goal in _goals(document)]
+    for target in dict.fromkeys(target for target in targets if target is not None):
         text = f"target {show('ms', target)} ms"
         figure.add_vline(x=target * 1e3, line_dash="dot", annotation_text=text)
 
 
+def _goals(document: Document) -> list[Mapping[str, Any]]:
+    """The goal, or that of every member of a family."""
+    members = [member.get("goal") or {} for member in document.get("family", ())]
+    return members or [document.get("goal") or {}]
+
+
 def _add_zoom(figure: go.Figure, document: Document) -> None:
     """Buttons: all plans, or those near the floor, which hopeless ones would press into a line."""
-    limits = (document.get("goal") or {}, document.get("search") or {})
+    limits = (*_goals(document), document.get("search") or {})
     drops = [number(limit.get("max_drop")) for limit in limits]
     drop = max((drop for drop in drops if drop is not None), default=0.0)
     dense = number(document.get("dense", {}).get("metric"))

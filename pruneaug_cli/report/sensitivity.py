@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
+from pruneaug_cli.report.plan import harm_in_words
 from pruneaug_cli.report.plots import BLUE, RED, label
 from pruneaug_cli.report.units import number
 
@@ -15,6 +16,7 @@ Document = Mapping[str, Any]
 
 _COLUMNS = 4  # of panels
 _PANEL = 300  # height
+_TICKS = [float(f"{digit}e{power}") for power in range(-12, 4) for digit in (1, 3)]
 
 
 def harm_figure(document: Document) -> go.Figure | None:
@@ -51,8 +53,8 @@ def harm_figure(document: Document) -> go.Figure | None:
     ]
     span = [min(removed) - 3.0, max(removed) + 3.0]
     figure.update_xaxes(title_text="blocks removed (%)", range=span)
-    figure.update_yaxes(type="log", exponentformat="power")
-    return figure.update_yaxes(title_text="harm (relative error)", col=1)
+    figure.update_yaxes(type="log", tickvals=_TICKS, tickformat=".1~g")
+    return figure.update_yaxes(title_text=f"harm: {harm_in_words(document)}", col=1)
 
 
 def coefficient_figure(document: Document) -> go.Figure | None:
@@ -79,7 +81,7 @@ def coefficient_figure(document: Document) -> go.Figure | None:
         hovertemplate="%{x}<br>%{y:.2f}",
     ))  # fmt: skip
     figure.add_hline(y=1.0, line_dash="dot")
-    figure.update_yaxes(type="log")
+    figure.update_yaxes(type="log", tickvals=_TICKS, tickformat=".1~g")
     title = "How much each layer's harm matters to the metric, learnt from the trials"
     return label(figure, title, "layer", "coefficient (1: as its harm says)")
 

@@ -95,6 +95,25 @@ def test_a_target_is_a_line():
     assert not figure.layout.updatemenus
 
 
+def test_a_family_has_all_its_plans_and_goals_in_the_plot():
+    goals = ({"max_drop": 0.01}, {"max_drop": 0.01, "target_latency_s": 0.0013})
+    family = [{"trial": number, "goal": goal} for number, goal in enumerate(goals, start=1)]
+    document = {key: value for key, value in RESULT.items() if key not in ("goal", "sparse")}
+    figure = pareto_figure({**document, "family": family})
+    assert figure is not None
+    traces = {trace.name: list(trace.x) for trace in figure.data}
+    assert traces["chosen"] == pytest.approx([1.8, 1.21])
+    texts = [annotation.text for annotation in figure.layout.annotations]
+    assert texts == ["floor 0.9800", "floor before training 0.9500", "target 1.300 ms"]
+
+
+@pytest.mark.parametrize(("harm", "text"), [("output", "layer's output"), ("loss", "the loss")])
+def test_harm_is_named_as_it_was_measured(harm, text):
+    figure = harm_figure({**RESULT, "search": {**RESULT["search"], "harm": harm}})
+    assert figure is not None
+    assert text in figure.layout.yaxis.title.text
+
+
 def test_trials_without_a_metric_are_left_out_of_the_plot():
     trials = [{**trial, "metric": None} for trial in RESULT["search"]["trials"]]
     assert pareto_figure({**RESULT, "search": {**RESULT["search"], "trials": trials}}) is None
