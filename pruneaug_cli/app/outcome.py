@@ -148,4 +148,5 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "predicted_latency_s": trial.predicted_latency_s,
         "metric": trial.metric,
         "seconds": trial.seconds,
+        "samples": None if trial.partial is None else trial.partial.samples,
     }

@@ -117,6 +117,10 @@ class SearchSettings(Section):
     sparsities: Sparsities | None = Field(
         default=None, description="null: all sparsities of the profile"
     )
+    early_stop: bool = Field(
+        default=True,
+        description="end evaluations of plans that lose too much, where the task says how",
+    )
     criterion: str = Field(default="obs", description="obs, hessian-diagonal, magnitude or taylor")
     ridge: Positive = Field(default=0.01, description="added to the diagonal, relative to its mean")
     harm: Literal["output", "loss"] = Field(

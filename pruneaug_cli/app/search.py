@@ -9,7 +9,7 @@ from typing import Any
 
 from pruneaug_cli.app.answer import Basis, keep_answer
 from pruneaug_cli.app.database import make_database, require_gradients
-from pruneaug_cli.app.evaluator import MakeEvaluator, stitched
+from pruneaug_cli.app.evaluator import MakeEvaluator, early_stop, stitched
 from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
 from pruneaug_cli.app.pricing import Pricing, price
 from pruneaug_cli.app.recipe import Recipe, dump_recipe
@@ -27,6 +27,7 @@ from pruneaug_cli.search import (
     Engine,
     Here,
     SearchProblem,
+    largest_drop,
     preflight,
     require_reachable,
     require_storage,
@@ -81,9 +82,10 @@ def search_run(
     require_reachable(_priced(recipe, pricing))
     write_text(run.recipe, dump_recipe(recipe))
     database = make_database(run, recipe, prepared, pricing.candidates, progress)
-    basis = Basis(prepared, pricing, database, stitched(prepared, database))
     problem = _problem(recipe, prepared, pricing, database)
-    make = MakeEvaluator.of(recipe, run.database, trust=trust)
+    stop = early_stop(recipe, prepared, problem.dense_metric, largest_drop([problem]))
+    basis = Basis(prepared, pricing, database, stitched(prepared, database, stop))
+    make = MakeEvaluator.of(recipe, run.database, stop, trust=trust)
     with _engine(recipe, basis.evaluator, make) as engine:
         found = search_plans(
             problem,

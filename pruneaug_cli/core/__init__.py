@@ -7,6 +7,7 @@ from pruneaug_cli.core.grid import BlockGrid, BoolMatrix, FloatMatrix
 from pruneaug_cli.core.mask import BlockMask, keep_best, removed_blocks
 from pruneaug_cli.core.option import Option, undominated
 from pruneaug_cli.core.pareto import pareto_front
+from pruneaug_cli.core.partial import Partial
 from pruneaug_cli.core.plan import Plan
 from pruneaug_cli.core.shapes import BlockShape, MatrixShape
 
@@ -24,6 +25,7 @@ __all__ = [
     "LinearGeometry",
     "MatrixShape",
     "Option",
+    "Partial",
     "Plan",
     "keep_best",
     "pareto_front",

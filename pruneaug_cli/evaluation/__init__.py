@@ -3,6 +3,7 @@
 from pruneaug_cli.evaluation.batch_norm import reestimate_batch_norm
 from pruneaug_cli.evaluation.build import build_database
 from pruneaug_cli.evaluation.database import DatabaseEntry, LayerDatabase, open_database
+from pruneaug_cli.evaluation.early import EarlyStop, tally
 from pruneaug_cli.evaluation.evidence import (
     Gradients,
     collect_evidence,
@@ -15,6 +16,7 @@ from pruneaug_cli.evaluation.stitch import StitchedEvaluator, stitch
 
 __all__ = [
     "DatabaseEntry",
+    "EarlyStop",
     "EvidenceFile",
     "Gradients",
     "LayerDatabase",
@@ -28,4 +30,5 @@ __all__ = [
     "price_options",
     "reestimate_batch_norm",
     "stitch",
+    "tally",
 ]

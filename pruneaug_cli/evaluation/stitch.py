@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from pruneaug_cli.core import Plan
+from pruneaug_cli.core import Partial, Plan
 from pruneaug_cli.evaluation.batch_norm import batch_norms, reestimate_batch_norm
 from pruneaug_cli.evaluation.batches import Args, Device
 from pruneaug_cli.evaluation.database import LayerDatabase
@@ -60,7 +60,7 @@ class StitchedEvaluator:
     Args:
         model: the dense model; it is as before after every call.
         database: weights of every option.
-        evaluate: metric of a model.
+        evaluate: metric of a model, or as much of it as was needed.
         batches: inputs for re-estimating batch-norm statistics.
         device: where the model is.
     """
@@ -70,7 +70,7 @@ class StitchedEvaluator:
         model: nn.Module,
         database: LayerDatabase,
         *,
-        evaluate: Callable[[nn.Module], float],
+        evaluate: Callable[[nn.Module], float | Partial],
         batches: Sequence[Args] = (),
         device: Device = "cpu",
     ) -> None:
@@ -79,7 +79,7 @@ class StitchedEvaluator:
         self.batches, self.device = tuple(batches), device
         self._evaluate = evaluate
 
-    def __call__(self, plan: Plan) -> float:
+    def __call__(self, plan: Plan) -> float | Partial:
         """Stitch, re-estimate batch norm, evaluate, restore.
 
         Raises:

@@ -3,7 +3,13 @@
 from pruneaug_cli.search.engine import ENGINES, Engine, Here
 from pruneaug_cli.search.family import run_family, run_search
 from pruneaug_cli.search.knapsack import KnapsackTable, solve_knapsack
-from pruneaug_cli.search.problem import Preflight, SearchProblem, preflight, require_reachable
+from pruneaug_cli.search.problem import (
+    Preflight,
+    SearchProblem,
+    largest_drop,
+    preflight,
+    require_reachable,
+)
 from pruneaug_cli.search.storage import require_storage
 from pruneaug_cli.search.strategies import STRATEGIES
 from pruneaug_cli.search.strategies.knapsack import Learnt, learnt_coefficients
@@ -21,6 +27,7 @@ __all__ = [
     "SearchProblem",
     "SearchResult",
     "Trial",
+    "largest_drop",
     "learnt_coefficients",
     "preflight",
     "require_reachable",

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from pruneaug_cli.core import Plan
+from pruneaug_cli.core import Partial, Plan
 from pruneaug_cli.registry import Registry
 from pruneaug_cli.search.trial import Evaluate
 
@@ -29,7 +29,7 @@ class Outcome:
     """What became of a plan: its metric, or why there is none; ``seconds``: the evaluation's."""
 
     plan: Plan
-    result: float | Exception
+    result: float | Partial | Exception
     seconds: float
 
 
@@ -72,7 +72,12 @@ class Here:
         """Evaluate what was submitted, however long that takes."""
         del timeout_s
         plan, started = self._plans.pop(), self._clock()
-        return [Outcome(plan, float(self._evaluate(plan)), self._clock() - started)]
+        return [Outcome(plan, measured(self._evaluate(plan)), self._clock() - started)]
+
+
+def measured(found: object) -> float | Partial:
+    """What an evaluation returned, a number of any kind as a float."""
+    return found if isinstance(found, Partial) else float(found)  # type: ignore[arg-type]
 
 
 OpenEngine = Callable[[MakeEvaluate, int], AbstractContextManager[Engine]]

@@ -11,7 +11,7 @@ from pruneaug_cli.errors import BudgetError
 from pruneaug_cli.files import digest_text
 from pruneaug_cli.progress import Progress, silent
 from pruneaug_cli.search.engine import Engine, Here
-from pruneaug_cli.search.problem import SearchProblem, require_reachable
+from pruneaug_cli.search.problem import SearchProblem, largest_drop, require_reachable
 from pruneaug_cli.search.run import Search
 from pruneaug_cli.search.standing import best_uniform
 from pruneaug_cli.search.storage import shown
@@ -120,7 +120,10 @@ def run_family(
     deadline = math.inf if timeout_s is None else started + timeout_s
     evaluations = dict.fromkeys(range(len(problems)), 0)
     first = problems[0]
-    with open_study(storage, study_name, problem=first, strategy=strategy, seed=seed) as study:
+    with open_study(
+        storage, study_name, problem=first, strategy=strategy, seed=seed,
+        largest_drop=largest_drop(problems),
+    ) as study:  # fmt: skip
         known = _known_at_first(study, problems, trials)
         for turn, index in enumerate(sorted(evaluations, key=lambda i: _ease(problems[i])), 1):
             search = Search(study, chosen, problems[index], engine, seed, trials)

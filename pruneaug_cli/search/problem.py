@@ -11,7 +11,7 @@ point of an accuracy in [0, 1]), positive when worse, whichever way the metric p
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pruneaug_cli.core import LayerChoice, Option, Plan, undominated
@@ -128,6 +128,15 @@ class SearchProblem:
         for layer, options in self.options.items():
             lines += [f"{layer}:", *(f"{o.choice} {o.latency_s:.9g} {o.harm:.9g}" for o in options)]
         return digest_text(*lines)
+
+
+def largest_drop(problems: Sequence[SearchProblem]) -> float | None:
+    """The largest drop that is of interest to one of the questions; None: any may be.
+
+    A plan that loses more answers none of them.
+    """
+    drops = [problem.max_drop for problem in problems]
+    return None if None in drops else max(drop for drop in drops if drop is not None)
 
 
 def cut(problem: SearchProblem) -> dict[str, tuple[Option, ...]]:

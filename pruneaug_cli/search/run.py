@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
-from pruneaug_cli.core import Plan
+from pruneaug_cli.core import Partial, Plan
 from pruneaug_cli.errors import TaskError, UnsupportedError
 from pruneaug_cli.progress import Progress, Step
 from pruneaug_cli.search.engine import Engine, Outcome, WorkerDiedError
@@ -113,11 +113,11 @@ class Search:
         for outcome in outcomes:
             key = self._flying.pop(outcome.plan)
             result = _finite(outcome.result)
-            if isinstance(result, float):
+            if isinstance(result, float | Partial):
                 self.evaluations += self._study.complete(
                     key,
                     predicted_latency_s=self._problem.latency_s(outcome.plan),
-                    metric=result,
+                    found=result,
                     seconds=outcome.seconds,
                 )
                 self._deaths = 0
@@ -140,10 +140,11 @@ class Search:
         )  # fmt: skip
 
 
-def _finite(result: float | Exception) -> float | Exception:
-    if isinstance(result, float) and not math.isfinite(result):
+def _finite(result: float | Partial | Exception) -> float | Partial | Exception:
+    metric = result.metric if isinstance(result, Partial) else result
+    if isinstance(metric, float) and not math.isfinite(metric):
         return TaskError(
-            f"the evaluation of a plan returned {result}, expected a finite number",
+            f"the evaluation of a plan returned {metric}, expected a finite number",
             hint="check evaluate() of the task on the pruned model",
         )
     return result

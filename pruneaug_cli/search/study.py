@@ -5,6 +5,9 @@ and metric, and carries plan, origin, seed, predicted latency, metric and second
 attributes, its place in the strategy's space as parameters. The question (drop, target) is not
 part of it, so another one can be asked of the same study. ``optuna-dashboard`` shows it.
 
+A trial whose evaluation ended early has ``stopped``: samples seen, of how many, and the largest
+drop that was of interest then.
+
 Study attributes (``schema_version`` 1): ``fingerprint`` of the problem, ``strategy``, ``seed``;
 ``begun:KEY``, how many trials were complete when a family of questions was first asked.
 
@@ -27,7 +30,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from pruneaug_cli.core import Plan
+from pruneaug_cli.core import Partial, Plan
 from pruneaug_cli.errors import InputError, RunError, UsageError
 from pruneaug_cli.search.owner import is_gone, this_process
 from pruneaug_cli.search.problem import SearchProblem
@@ -79,9 +82,15 @@ class Study:
     """Trials in a storage, those in flight here among them. Made by :func:`open_study`."""
 
     def __init__(
-        self, storage: optuna.storages.RDBStorage, study: optuna.Study, seed: int, heart: Heart
+        self,
+        storage: optuna.storages.RDBStorage,
+        study: optuna.Study,
+        heart: Heart,
+        seed: int,
+        largest_drop: float | None,
     ) -> None:
         self._storage, self._study, self._heart = storage, study, heart
+        self._largest_drop = largest_drop
         self._study_id = storage.get_study_id_from_name(study.study_name)
         self._seed = seed
         self._owner = this_process()
@@ -92,7 +101,8 @@ class Study:
         """What is known now."""
         trials = [t for t in self._study.get_trials(deepcopy=False) if "plan" in t.user_attrs]
         trials.sort(key=lambda trial: trial.number)
-        known = tuple(self._completed(t) for t in trials if t.state == TrialState.COMPLETE)
+        complete = [t for t in trials if t.state == TrialState.COMPLETE and not self._is_open(t)]
+        known = tuple(map(self._completed, complete))
         running = tuple(_begun(t) for t in trials if t.state == TrialState.RUNNING)
         failed = [t for t in trials if t.state == TrialState.FAIL]
         taken = {trial.plan for trial in known} | {begun.proposal.plan for begun in running}
@@ -157,7 +167,7 @@ class Study:
         key: int,
         *,
         predicted_latency_s: float,
-        metric: float,
+        found: float | Partial,
         seconds: float,
     ) -> bool:
         """Record what the evaluation of the trial begun as ``key`` returned.
@@ -165,7 +175,10 @@ class Study:
         False when others took this process for dead; its plan is theirs then.
         """
         self._let_go(key)
+        metric = found.metric if isinstance(found, Partial) else found
         try:
+            if isinstance(found, Partial):
+                self._storage.set_trial_user_attr(key, "stopped", _written(found))
             self._storage.set_trial_user_attr(key, "metric", metric)
             self._storage.set_trial_user_attr(key, "seconds", seconds)
             values = [predicted_latency_s, metric]
@@ -206,8 +219,15 @@ class Study:
         return any(
             trial.number < before and _begun(trial).proposal.plan == plan
             for trial in self._study.get_trials(deepcopy=False, states=states)
-            if "plan" in trial.user_attrs
+            if "plan" in trial.user_attrs and not self._is_open(trial)
         )
+
+    def _is_open(self, trial: FrozenTrial) -> bool:
+        """Whether a trial ended early of which the present questions want to know more."""
+        stopped = trial.user_attrs.get("stopped")
+        if stopped is None or self._largest_drop is None:
+            return stopped is not None
+        return bool(stopped["max_drop"] < self._largest_drop * (1.0 - 1e-9))
 
     def _completed(self, trial: FrozenTrial) -> Trial:
         """A trial as the search knows it; read once, since it does not change any more."""
@@ -218,7 +238,13 @@ class Study:
 
 @contextmanager
 def open_study(
-    storage: str, name: str, *, problem: SearchProblem, strategy: str, seed: int
+    storage: str,
+    name: str,
+    *,
+    problem: SearchProblem,
+    strategy: str,
+    seed: int,
+    largest_drop: float | None = None,
 ) -> Iterator[Study]:
     """Open a study, or make it; release the database on leaving.
 
@@ -228,6 +254,8 @@ def open_study(
         problem: what the study is about.
         strategy: name of the strategy.
         seed: seed of the search.
+        largest_drop: the largest that the questions allow; None: any. Trials that ended early for
+            a smaller one are not known then, and may be done again.
 
     Raises:
         RunError: the storage cannot be used, or is lost; the study is about another problem.
@@ -251,7 +279,7 @@ def open_study(
             )
             _identify(study, identity)
         with watched(storage), Heart(database) as heart:
-            yield Study(database, study, seed, heart)
+            yield Study(database, study, heart, seed, largest_drop)
 
 
 def _identify(study: optuna.Study, identity: Mapping[str, str | int]) -> None:
@@ -293,8 +321,13 @@ def _begun(trial: FrozenTrial) -> Begun:
     return Begun(trial.number, proposal, float(attributes["predicted_latency_s"]))
 
 
+def _written(partial: Partial) -> dict[str, float]:
+    return {"samples": partial.samples, "of": partial.of, "max_drop": partial.max_drop}
+
+
 def _read(trial: FrozenTrial) -> Trial:
     attributes = trial.user_attrs
+    stopped = attributes.get("stopped")
     return Trial(
         number=trial.number,
         plan=Plan.from_json(attributes["plan"]),
@@ -303,4 +336,5 @@ def _read(trial: FrozenTrial) -> Trial:
         seconds=float(attributes["seconds"]),
         origin=str(attributes["origin"]),
         parameters=dict(trial.params),
+        partial=None if stopped is None else Partial(float(attributes["metric"]), **stopped),
     )

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pruneaug_cli.core import Plan, pareto_front
+from pruneaug_cli.core import Partial, Plan, pareto_front
 from pruneaug_cli.errors import BudgetError
 from pruneaug_cli.search.problem import SearchProblem, milliseconds, no_less
 
-Evaluate = Callable[[Plan], float]
-"""Measures a plan: its metric, in the unit and direction of ``dense_metric``."""
+Evaluate = Callable[[Plan], float | Partial]
+"""Measures a plan: its metric, in the unit and direction of ``dense_metric``, or part of it."""
 
 Parameters = Mapping[str, float | str]
 """Where in its strategy's space a plan was found: coefficients and budget, or blocks."""
@@ -25,10 +25,12 @@ class Trial:
         number: the trial's number in its study; failed trials leave gaps.
         plan: what was evaluated.
         predicted_latency_s: sum of its options' latencies and the rest.
-        metric: what the evaluation returned.
+        metric: what the evaluation returned; an estimate where it ended early.
         seconds: how long it took.
         origin: which step of the strategy proposed it.
         parameters: where in the strategy's space it lies; empty when it has no place there.
+        partial: what was seen when the evaluation ended because the plan was hopeless; None: all.
+            Such a trial teaches a strategy, but is never an answer and on no front.
     """
 
     number: int
@@ -38,6 +40,7 @@ class Trial:
     seconds: float
     origin: str
     parameters: Parameters = field(default_factory=dict)
+    partial: Partial | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ def front_of(problem: SearchProblem, trials: Sequence[Trial]) -> tuple[Trial, ..
     """Trials that no other beats in both predicted latency and metric, fastest first."""
     return tuple(
         pareto_front(
-            trials,
+            [trial for trial in trials if trial.partial is None],
             cost=lambda trial: trial.predicted_latency_s,
             value=lambda trial: -problem.drop(trial.metric),
         )
@@ -82,7 +85,11 @@ def incumbent(problem: SearchProblem, trials: Sequence[Trial]) -> Trial | None:
     Best is least :meth:`SearchProblem.cost`; between equals the other quantity decides, then the
     earlier trial.
     """
-    feasible = [t for t in trials if problem.excess(t.predicted_latency_s, t.metric) <= 0.0]
+    feasible = [
+        trial
+        for trial in trials
+        if trial.partial is None and problem.excess(trial.predicted_latency_s, trial.metric) <= 0.0
+    ]
     return min(feasible, key=lambda trial: _rank(problem, trial), default=None)
 
 

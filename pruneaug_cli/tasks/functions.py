@@ -40,6 +40,11 @@ TASK_FUNCTIONS: dict[str, TaskFunction] = {
         "measures the accuracy on less data, for the search",
         "def quick_evaluate(model, device):\n    return correct / total",
     ),
+    "evaluate_batches": TaskFunction(
+        "gives the same accuracy batch by batch, so that the search can end hopeless evaluations",
+        "def evaluate_batches(model, device):\n"
+        "    yield from ((hits(model(x), y), len(y)) for x, y in shuffled_once)",
+    ),
     "test": TaskFunction(
         "measures the accuracy once, on data that the search has not seen",
         "def test(model, device):\n    return correct / total",

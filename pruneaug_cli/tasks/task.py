@@ -21,6 +21,8 @@ from pruneaug_cli.tasks.functions import TASK_FUNCTIONS
 Args = tuple[Any, ...]
 Device = torch.device | str
 
+_SCORES = "per batch (sum of scores in [0, 1], number of samples)"
+
 
 class Task:
     """One task.
@@ -88,6 +90,22 @@ class Task:
         return self._metric(
             "quick_evaluate" if self.has("quick_evaluate") else "evaluate", model, device
         )
+
+    def evaluate_batches(self, model: nn.Module, device: Device) -> Iterator[tuple[float, int]]:
+        """Per batch the sum of its samples' scores, each in [0, 1], and how many samples it has.
+
+        The mean over all samples is what :meth:`quick_evaluate` returns. Ask
+        ``has("evaluate_batches")`` first. Leaves the model in evaluation mode.
+        """
+        model.eval()
+        found = self._iterate("evaluate_batches", self._call("evaluate_batches", model, device))
+        batches = iter(found)
+        while True:
+            with torch.inference_mode():  # around the task's code, not around what asks for it
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield self._scores(batch)
 
     def test(self, model: nn.Module, device: Device) -> float:
         """The metric on data that took no part in any decision; leaves the model in eval mode."""
@@ -172,6 +190,19 @@ class Task:
         if not math.isfinite(metric):
             raise TaskError(f"{self.address}: {name}() returned {metric}; expected a finite number")
         return metric
+
+    def _scores(self, batch: object) -> tuple[float, int]:
+        try:
+            total, samples = float(batch[0]), int(batch[1])  # type: ignore[index]
+        except (TypeError, ValueError, RuntimeError, IndexError, KeyError) as error:
+            raise self._bad("evaluate_batches", _SCORES, batch) from error
+        if not (samples >= 1 and -1e-6 * samples <= total <= samples * (1.0 + 1e-6)):
+            raise TaskError(
+                f"{self.address}: evaluate_batches() gave the sum {total:g} of {samples} scores; "
+                f"expected {_SCORES}",
+                hint=TASK_FUNCTIONS["evaluate_batches"].example,
+            )
+        return total, samples
 
     def _iterate(self, name: str, batches: object) -> Iterable[Any]:
         if not isinstance(batches, Iterable):

@@ -3,13 +3,14 @@
 import itertools
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
 
 import pruneaug_cli.search
-from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Option
+from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Option, Partial
 from pruneaug_cli.errors import BudgetError, RunError, TaskError, UnsupportedError, UsageError
 from pruneaug_cli.search import SearchProblem, run_search
 from pruneaug_cli.search.owner import this_process
@@ -267,3 +268,46 @@ def test_only_study_storage_and_sampler_know_optuna():
         if re.search("^(import|from) optuna", p.read_text(), re.M)
     }
     assert users == {"sampler.py", "storage.py", "study.py"}
+
+
+def stopping_beyond(max_drop, asked):
+    """Ends the evaluation of every plan that loses more."""
+
+    def look(plan):
+        asked.append(plan)
+        metric = evaluate(plan)
+        return Partial(metric, 100, 500, max_drop) if 0.9 - metric > max_drop else metric
+
+    return look
+
+
+def test_a_plan_that_was_given_up_is_recorded_but_never_an_answer(storage):
+    asked = []
+    strict = replace(PROBLEM, max_drop=0.03)
+    look = stopping_beyond(0.03, asked)
+    found = search(storage, look, problem=strict, trials=10)
+    given_up = [trial for trial in found.trials if trial.partial is not None]
+    assert given_up
+    assert len(asked) == len(set(asked)) == len(found.trials)
+    assert not {trial.number for trial in given_up} & {t.number for t in (found.best, *found.front)}
+    (name,) = optuna.get_all_study_names(storage)
+    stored = optuna.load_study(study_name=name, storage=storage).trials[given_up[0].number]
+    assert stored.user_attrs["stopped"] == {"samples": 100, "of": 500, "max_drop": 0.03}
+    assert stored.user_attrs["metric"] == given_up[0].metric
+    # within a target no drop is asked for: estimates are no answers there either
+    target = replace(strict, target_latency_s=found.best.predicted_latency_s)
+    again = search(storage, look, problem=target, trials=10)
+    assert again.best.partial is None
+    assert again.evaluations == 0
+
+
+def test_one_that_a_larger_drop_makes_interesting_is_evaluated_again(storage):
+    asked = []
+    strict = search(storage, stopping_beyond(0.05, asked), problem=replace(PROBLEM, max_drop=0.05))
+    given_up = {trial.plan for trial in strict.trials if trial.partial is not None}
+    assert given_up
+    smaller = search(storage, stopping_beyond(0.02, asked), problem=replace(PROBLEM, max_drop=0.05))
+    assert smaller.evaluations == 0
+    loose = search(storage, stopping_beyond(0.3, asked), problem=replace(PROBLEM, max_drop=0.3))
+    assert loose.evaluations == len(given_up)
+    assert all(trial.partial is None for trial in loose.trials)

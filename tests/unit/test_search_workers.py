@@ -162,7 +162,7 @@ def test_of_two_that_claim_a_plan_one_has_it(storage):
         key = claim(first, PLANS[0])
         assert key is not None
         assert claim(second, PLANS[0]) is None
-        first.complete(key, predicted_latency_s=1e-3, metric=0.8, seconds=0.1)
+        first.complete(key, predicted_latency_s=1e-3, found=0.8, seconds=0.1)
         assert claim(second, PLANS[0]) is None
         record = second.record()
         assert [trial.plan for trial in record.known] == [PLANS[0]]
@@ -229,7 +229,7 @@ def test_a_result_that_comes_too_late_is_not_recorded(storage):
     with study(storage) as slow, study(storage) as other:
         key = claim(slow, PLANS[0])
         other.fail(key)
-        assert not slow.complete(key, predicted_latency_s=1e-3, metric=0.8, seconds=0.1)
+        assert not slow.complete(key, predicted_latency_s=1e-3, found=0.8, seconds=0.1)
         assert claim(other, PLANS[0]) is not None
 
 

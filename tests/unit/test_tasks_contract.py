@@ -113,6 +113,38 @@ def test_calibration_batches_that_do_not_fit_are_refused(example, batch, message
         list(task.calibration_batches())
 
 
+def test_scores_come_batch_by_batch_from_a_model_in_evaluation_mode():
+    def evaluate_batches(model, device):
+        assert not model.training
+        yield torch.tensor(3), 4
+        assert torch.is_inference_mode_enabled()
+        yield 2.5, torch.tensor(3)
+
+    task = task_of(evaluate_batches=evaluate_batches)
+    found = []
+    for batch in task.evaluate_batches(Pair().train(), "cpu"):
+        found.append(batch)
+        assert not torch.is_inference_mode_enabled()
+    assert found == [(3.0, 4), (2.5, 3)]
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (0.5, r"gave a float; expected per batch \(sum of scores in \[0, 1\], number of samples\)"),
+        ((1.0,), "gave a tuple of 1; expected per batch"),
+        ((5.0, 4), r"evaluate_batches\(\) gave the sum 5 of 4 scores; expected per batch"),
+        ((-1.0, 4), "gave the sum -1 of 4 scores"),
+        ((float("nan"), 4), "gave the sum nan of 4 scores"),
+        ((0.0, 0), "gave the sum 0 of 0 scores"),
+    ],
+)
+def test_scores_that_are_none_are_refused(batch, message):
+    task = task_of(evaluate_batches=lambda model, device: [batch])
+    with pytest.raises(TaskError, match=message):
+        list(task.evaluate_batches(Pair(), "cpu"))
+
+
 def test_evaluation_sees_the_model_in_evaluation_mode():
     task = task_of(evaluate=lambda model, device: float(model.training))
     assert task.evaluate(Pair().train(), "cpu") == 0.0

@@ -41,6 +41,12 @@ class DigitsTask:
         """Accuracy on the validation images."""
         return digits.accuracy(model, digits.digits("validation", self.size), device)
 
+    def evaluate_batches(
+        self, model: nn.Module, device: torch.device | str
+    ) -> Iterator[tuple[int, int]]:
+        """The same accuracy batch by batch."""
+        return digits.right_answers(model, digits.digits("validation", self.size), device)
+
     def test(self, model: nn.Module, device: torch.device | str) -> float:
         """Accuracy on the test images."""
         return digits.accuracy(model, digits.digits("test", self.size), device)
