@@ -1,6 +1,7 @@
 """What a search found, as the part of ``result.json`` that it fills (see ``app/results.py``)."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pruneaug_cli.app.prepared import PreparedModel
@@ -8,7 +9,14 @@ from pruneaug_cli.app.pricing import Pricing
 from pruneaug_cli.app.recipe import Recipe
 from pruneaug_cli.core import DENSE, LayerChoice, Option
 from pruneaug_cli.layers import PrunableLayer
-from pruneaug_cli.search import Learnt, SearchProblem, SearchResult, Trial, learnt_coefficients
+from pruneaug_cli.search import (
+    Learnt,
+    SearchProblem,
+    SearchResult,
+    Trial,
+    learnt_coefficients,
+    preflight,
+)
 
 
 def result_of_search(
@@ -41,10 +49,24 @@ def result_of_search(
             {"name": layer.name, "kind": layer.kind, "reason": layer.reason}
             for layer in prepared.trace.skipped
         ],
+        "space": _space(pricing, problem),
         "search": _search(recipe, problem, found),
         "trials": len(found.trials),
         "files": {"plan": "plan.json"},
     }
+
+
+def _space(pricing: Pricing, problem: SearchProblem) -> list[dict[str, Any]]:
+    """What is left after each cut; last, what is left when harm is known too."""
+    known = preflight(problem)
+    return [
+        *(asdict(cut) for cut in pricing.candidates.cuts),
+        {
+            "name": "not dominated in latency and harm",
+            "options": known.options_kept,
+            "log10_plans": known.log10_plans_kept,
+        },
+    ]
 
 
 def _layers(

@@ -40,6 +40,9 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
     bench                {threads, repeats, max_abs_diff, stock_latency_s, stock_over_dense}
     files                {name: path relative to the run}: dense, sparse, library (what runs the
                          model here), target_library, checkpoint, plan
+    space                [{name, options, distinct, log10_plans}]: what each cut leaves
+                         (:class:`Cut`); last without the options that others dominate, which
+                         has no distinct
     seconds              {step: s}
 """
 
@@ -117,6 +120,23 @@ class PlatformResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """What is left of the space after a cut (``app/candidates.py``).
+
+    Attributes:
+        name: of the cut.
+        options: choices of all layers, staying dense among them.
+        distinct: the same, layers with equal geometry and equal choices counted once.
+        log10_plans: plans, one choice per layer, as a power of ten.
+    """
+
+    name: str
+    options: int
+    distinct: int
+    log10_plans: float
+
+
+@dataclass(frozen=True, slots=True)
 class PreflightResult:
     """What a search could reach, before anything is spent (``search --dry-run``).
 
@@ -130,6 +150,7 @@ class PreflightResult:
         max_speedup: ``baseline_latency_s / min_latency_s``.
         space_before: number of plans before cuts, as a power of ten.
         space_after: the same after cuts.
+        space: what each cut leaves (``app/candidates.py``), the first row before any.
         target_latency_s: what the goal asks for, converted from a speed-up where need be.
         satisfiable: whether the target can be reached; ``None`` without a target.
     """
@@ -147,6 +168,7 @@ class PreflightResult:
     space_after: float
     target_latency_s: float | None
     satisfiable: bool | None
+    space: tuple[Cut, ...] = ()
 
     def to_json(self) -> Document:
         """All fields, with ``schema_version``."""

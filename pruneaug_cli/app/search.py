@@ -140,6 +140,7 @@ def look_ahead(prepared: PreparedModel, recipe: Recipe, pricing: Pricing) -> Pre
         max_speedup=baseline / known.fastest_s,
         space_before=pricing.candidates.log10_before,
         space_after=pricing.candidates.log10_after,
+        space=pricing.candidates.cuts,
         target_latency_s=pricing.target_latency_s(recipe),
         satisfiable=None if known.target_s is None else known.satisfiable,
     )

@@ -3,6 +3,7 @@
 from typing import Any
 
 from pruneaug_cli.report.skipped import skipped_tables
+from pruneaug_cli.report.space import space_tables
 from pruneaug_cli.report.table import Column, Table
 from pruneaug_cli.report.units import ratio, show
 
@@ -30,7 +31,11 @@ def preflight_view(document: dict[str, Any]) -> tuple[Table, ...]:
     )
     title = f"Before the search: {document['task']} on {document['platform']}"
     skipped = [{"name": name, "reason": reason} for name, reason in document["skipped"].items()]
-    return (Table(title, _COLUMNS, rows, _notes(document)), *skipped_tables(skipped))
+    return (
+        Table(title, _COLUMNS, rows, _notes(document)),
+        *space_tables(document.get("space", ())),
+        *skipped_tables(skipped),
+    )
 
 
 def _notes(document: dict[str, Any]) -> tuple[str, ...]:

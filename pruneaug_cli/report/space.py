@@ -6,14 +6,19 @@ from typing import Any
 from pruneaug_cli.report.table import Column, Table
 from pruneaug_cli.report.units import MISSING, number
 
-_COLUMNS = (Column("name", "cut"), Column("options", "options", "count"), Column("plans", "plans"))
+_COLUMNS = (
+    Column("name", "cut"),
+    Column("options", "options", "count"),
+    Column("distinct", "once per shape", "count"),
+    Column("plans", "plans"),
+)
 
 
 def space_tables(space: Sequence[Mapping[str, Any]]) -> tuple[Table, ...]:
     """One row per cut, in the order they were made; none where nothing is known of them.
 
     Args:
-        space: ``[{name, options, log10_plans}]``: what is left after each.
+        space: ``[{name, options, distinct, log10_plans}]``: what is left after each.
     """
     if not space:
         return ()

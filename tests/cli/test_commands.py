@@ -24,6 +24,7 @@ from pruneaug_cli.app.results import (
     BenchResult,
     BreakEven,
     Check,
+    Cut,
     DoctorResult,
     PlatformResult,
     PlatformsResult,
@@ -52,6 +53,10 @@ PREFLIGHT = PreflightResult(
     baseline_latency_s=0.004, dense_latency_s=0.0039, min_latency_s=0.0006, rest_s=0.0001,
     max_speedup=6.67, space_before=12.3, space_after=9.1, target_latency_s=0.0013,
     satisfiable=True,
+    space=(
+        Cut("blocks that divide the layer", 4000, 1800, 12.3),
+        Cut("faster than dense", 60, 31, 9.1),
+    ),
 )  # fmt: skip
 BENCH = BenchResult(
     (
