@@ -54,6 +54,8 @@ class Step:
 
     Attributes:
         at_once: pieces that are worked on side by side.
+        share: part of the stage's work that is done, where pieces take unlike long; None: they
+            count alike.
         ends_in_s: seconds after which no piece begins any more; None without such a limit.
         standing: what a search knows by now.
     """
@@ -63,6 +65,7 @@ class Step:
     total: int
     note: str = ""
     at_once: int = 1
+    share: float | None = None
     ends_in_s: float | None = None
     standing: Standing | None = None
 

@@ -21,7 +21,7 @@ class Stage:
     def tell(self, step: Step, now_s: float) -> None:
         """Take the next step in."""
         self.step, self.told_s, self.ended_s = step, now_s, None
-        self._pace.tell(now_s, step.done, step.at_once)
+        self._pace.tell(now_s, step.done, step.at_once, step.share)
         flights = () if step.standing is None else step.standing.flights
         self.flights_s = {f.trial: self.flights_s.get(f.trial, now_s) for f in flights}
 

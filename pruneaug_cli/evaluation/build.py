@@ -74,16 +74,42 @@ def build_database(
         path for layer, choices in candidates.items() for path in _paths(inputs, layer, choices)
     ]
     missing = [path for path in paths if not is_computed(directory, path)]
-    done = len(paths) - len(missing)
-    progress(Step(_STAGE, done, len(paths)))
     # largest first: the last to finish is then a small one
     missing.sort(key=lambda path: path.grid.matrix.cols, reverse=True)
+    told = _Told(progress, paths, missing, workers)
     for path in _computed(missing, inputs, workers):
-        done += 1
-        progress(Step(_STAGE, done, len(paths), f"{path.layer} {path.grid.block}"))
+        told.finished(path)
     database = LayerDatabase(directory, _collect(paths, weights, candidates, directory), harm)
     database.write_index()
     return database
+
+
+class _Told:
+    """Tells how far the paths are, in pieces and in work, which is mostly that of wide layers."""
+
+    def __init__(
+        self, progress: Progress, paths: Sequence[PathJob], missing: Sequence[PathJob], workers: int
+    ) -> None:
+        self._progress, self._total, self._workers = progress, len(paths), max(workers, 1)
+        self._left = sum(map(_work, missing))
+        self._all = sum(map(_work, paths)) or 1.0
+        self._done = len(paths) - len(missing)
+        self._tell("")
+
+    def finished(self, path: PathJob) -> None:
+        """One more path is in its file."""
+        self._done += 1
+        self._left -= _work(path)
+        self._tell(f"{path.layer} {path.grid.block}")
+
+    def _tell(self, note: str) -> None:
+        share = 1.0 - self._left / self._all
+        self._progress(Step(_STAGE, self._done, self._total, note, self._workers, share))
+
+
+def _work(path: PathJob) -> float:
+    """How long a path takes beside others, roughly: by its block rows and the square of K."""
+    return float(path.grid.shape[0] * path.grid.matrix.cols**2)
 
 
 def _paths(inputs: _Inputs, layer: str, choices: Sequence[LayerChoice]) -> Iterator[PathJob]:

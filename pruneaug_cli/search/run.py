@@ -136,7 +136,7 @@ class Search:
         standing = standing_of(self._problem, record)
         return Step(
             "search", len(record.known), self._total, news(standing), self._engine.workers,
-            None if math.isinf(left_s) else max(left_s, 0.0), standing,
+            ends_in_s=None if math.isinf(left_s) else max(left_s, 0.0), standing=standing,
         )  # fmt: skip
 
 

@@ -43,6 +43,15 @@ def test_workers_share_what_is_left_in_rounds():
     assert together.left_s(20.0, 7) == pytest.approx(20.0)
 
 
+def test_pieces_that_take_unlike_long_count_by_their_work():
+    pace = Pace()
+    for done, share in enumerate((0.0, 0.3, 0.6, 0.9)):  # the largest first
+        pace.tell(10.0 * done, done, share=share)
+    assert pace.left_s(30.0, 50) == pytest.approx(10.0 / 3.0)
+    assert pace.left_s(32.0, 50) == pytest.approx(4.0 / 3.0)
+    assert pace.left_s(60.0, 50) == 0.0
+
+
 def test_as_many_pieces_as_workers_are_waited_for():
     assert paced([10.0] * 7, at_once=8).left_s(10.0, 50) is None
     assert paced([10.0] * 8, at_once=8).left_s(10.0, 16) == pytest.approx(10.0)

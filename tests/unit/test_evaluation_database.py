@@ -346,3 +346,16 @@ def test_no_more_paths_are_under_way_than_fit_the_memory(
     found = list(build._within(todo, inputs, pool, workers=3, most_bytes=int(room * needed)))
     assert set(found) == set(todo)
     assert max(seen) == together
+
+
+def test_progress_tells_pieces_and_work(layers, tmp_path):
+    steps = []
+    make(layers, tmp_path, progress=steps.append)
+    total = steps[0].total
+    assert [step.done for step in steps] == list(range(total + 1))
+    shares = [step.share for step in steps]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (pytest.approx(0.0), pytest.approx(1.0))
+    again = []
+    make(layers, tmp_path, progress=again.append)
+    assert [(step.done, step.share) for step in again] == [(total, pytest.approx(1.0))]
