@@ -1,7 +1,9 @@
 """What a search tells whoever watches it, from what its study knows."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
+from pruneaug_cli.core import Plan
 from pruneaug_cli.progress import Flight, Found, Standing
 from pruneaug_cli.search.problem import SearchProblem, milliseconds
 from pruneaug_cli.search.strategies.uniform import uniform_plans
@@ -34,8 +36,20 @@ def news(standing: Standing) -> str:
 
 def best_uniform(problem: SearchProblem, known: Sequence[Trial]) -> Trial | None:
     """The answer among the plans that give every layer the same choice."""
-    uniform = {plan for ladder in uniform_plans(problem).values() for _, plan in ladder}
-    return incumbent(problem, [trial for trial in known if trial.plan in uniform])
+    uniform = _uniform(problem)
+    return incumbent(problem, [t for t in known if _is_alike(t.plan) and t.plan in uniform])
+
+
+@lru_cache(maxsize=4)
+def _uniform(problem: SearchProblem) -> frozenset[Plan]:
+    return frozenset(plan for ladder in uniform_plans(problem).values() for _, plan in ladder)
+
+
+def _is_alike(plan: Plan) -> bool:
+    """Whether no two layers are pruned in unlike ways: seen sooner than a plan is hashed."""
+    pruned = (choice for _, choice in plan.items() if not choice.is_dense)
+    first = next(pruned, None)
+    return all(choice == first for choice in pruned)
 
 
 def _found(problem: SearchProblem, trial: Trial | None) -> Found | None:
