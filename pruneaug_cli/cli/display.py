@@ -22,10 +22,10 @@ class ProgressDisplay:
     """A ``Progress`` callback that is a context manager.
 
     On a terminal every stage has a line with a bar, and a search a table that lives. In a log a
-    line is written when a stage begins, when all of it is done, and in between at most every ten
-    seconds, later more rarely. A log never holds control characters, whatever ``FORCE_COLOR``
-    says; terminals are shown no colour where ``NO_COLOR`` says so, and are like a log where they
-    cannot move their cursor (``TERM=dumb``).
+    line is written when a stage begins, when it ends, and in between at most every ten seconds,
+    later more rarely. A log never holds control characters, whatever ``FORCE_COLOR`` says;
+    terminals are shown no colour where ``NO_COLOR`` says so, and are like a log where they cannot
+    move their cursor (``TERM=dumb``).
     """
 
     def __init__(self, stream: TextIO, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -33,7 +33,7 @@ class ProgressDisplay:
         self._clock = clock
         self._live: Live | None = None
         self._stages: dict[str, Stage] = {}
-        self._written_s = clock()
+        self._written_s, self._written = clock(), ("", 0)
 
     def __enter__(self) -> Self:
         if self._stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown"):
@@ -54,8 +54,8 @@ class ProgressDisplay:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._end_all_but(None)
         if self._live is not None:
-            self._end_all_but(None)
             self._live.stop()
 
     def __call__(self, step: Step) -> None:
@@ -78,7 +78,13 @@ class ProgressDisplay:
         for stage in going_on:
             if stage.step.stage != name:
                 stage.ended_s = self._clock()
+                self._write_end(stage)
         return all(stage.step.stage != name for stage in going_on)
+
+    def _write_end(self, stage: Stage) -> None:
+        """Write how far a stage came, unless a log says so already."""
+        if self._live is None and self._written != (stage.step.stage, stage.step.done):
+            self._write(stage, self._clock(), at_once=True)
 
     def _write(self, stage: Stage, now_s: float, *, at_once: bool) -> None:
         """Write a line, unless the last one is too fresh."""
@@ -89,4 +95,4 @@ class ProgressDisplay:
         note = f": {remark}" if remark else ""
         self._stream.write(f"{stage.step.stage} {stage.count()}{note}\n")
         self._stream.flush()
-        self._written_s = now_s
+        self._written_s, self._written = now_s, (stage.step.stage, stage.step.done)

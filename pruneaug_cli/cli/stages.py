@@ -51,7 +51,9 @@ class Stage:
             return ""
         left_s, limit_s = self._pace.left_s(now_s, self.step.total), self.step.ends_in_s
         if limit_s is not None:
-            limit_s = max(limit_s - (now_s - self.told_s), 0.0)
+            limit_s -= now_s - self.told_s
+            if limit_s <= 0.0:
+                return "time is up"
             if left_s is None:
                 return f"at most {clock_time(limit_s)} left"
             left_s = min(left_s, limit_s)

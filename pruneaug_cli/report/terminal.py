@@ -21,7 +21,9 @@ _WIDTH = 140
 def print_tables(tables: Sequence[Table], stream: TextIO) -> None:
     """Write ``tables`` to ``stream``, in colour where it is a terminal."""
     width = None if stream.isatty() else _WIDTH
-    console = Console(file=stream, width=width, highlight=False, soft_wrap=False)
+    console = Console(
+        file=stream, width=width, force_terminal=stream.isatty(), highlight=False, soft_wrap=False
+    )  # fmt: skip
     for table in tables:
         console.print(Text(table.title, style="bold"))
         if table.columns:

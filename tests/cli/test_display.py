@@ -63,6 +63,18 @@ def test_a_log_of_a_long_search_gets_lines_ever_more_rarely():
     assert len(stream.getvalue().splitlines()) < 90
 
 
+def test_a_log_says_how_far_a_stage_came_that_ended_early():
+    stream, clock = io.StringIO(), Clock()
+    with ProgressDisplay(stream, clock=clock) as progress:
+        for done in range(3):
+            progress(Step("evidence", done, 0))
+        for done in range(3):
+            progress(Step("search", done, 9))
+    assert stream.getvalue().splitlines() == [
+        "evidence 0", "evidence 2", "search 0/9", "search 2/9",
+    ]  # fmt: skip
+
+
 def _done(line):
     return int(line.split()[1].partition("/")[0])
 

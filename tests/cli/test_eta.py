@@ -71,6 +71,8 @@ def test_a_time_limit_counts_when_it_comes_first():
     assert stage.left(20.0) == "0:40 left"
     stage.tell(Step("search", 97, 100, ends_in_s=39.0), 21.0)
     assert stage.left(21.0) == "0:01 left"
+    stage.tell(Step("search", 98, 100, ends_in_s=0.0), 21.5)
+    assert stage.left(21.5) == "time is up"
     stage.tell(Step("search", 100, 100, ends_in_s=38.0), 22.0)
     assert stage.left(22.0) == ""
 

@@ -82,7 +82,7 @@ def test_text_shows_names_as_they_are():
     assert to_text([table]).count(HOSTILE) == 4
 
 
-def test_a_terminal_gets_colour_and_a_pipe_does_not():
+def test_a_terminal_gets_colour_and_a_pipe_does_not(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -91,6 +91,7 @@ def test_a_terminal_gets_colour_and_a_pipe_does_not():
     stream = Terminal()
     print_tables([table], stream)
     assert "\x1b[" in stream.getvalue()
+    monkeypatch.setenv("FORCE_COLOR", "1")
     assert "\x1b[" not in to_text([table])
 
 
