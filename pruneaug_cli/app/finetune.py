@@ -57,7 +57,7 @@ def finetune_run(
         teacher=prepared.model if settings.distillation > 0 else None,
         evaluate=lambda model: task.evaluate(model, "cpu"),
         higher_is_better=task.higher_is_better,
-        make_optimizer=_own_optimizer(prepared, recipe),
+        make_optimizer=own_optimizer(prepared, recipe),
         state_path=run.training_state,
         progress=progress,
     )
@@ -67,7 +67,8 @@ def finetune_run(
     return run.update_result(news, step="finetune", seconds=time.monotonic() - started, drop=STALE)
 
 
-def _own_optimizer(prepared: PreparedModel, recipe: Recipe) -> MakeOptimizer | None:
+def own_optimizer(prepared: PreparedModel, recipe: Recipe) -> MakeOptimizer | None:
+    """The task's optimizer, if it brings one."""
     task = prepared.task
     if not task.has("optimizer"):
         return None

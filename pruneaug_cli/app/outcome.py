@@ -159,6 +159,7 @@ def _search(recipe: Recipe, problem: SearchProblem, found: SearchResult) -> dict
         "chosen": found.best.number,
         "front": [trial.number for trial in found.front],
         "uniform": None if uniform is None else uniform.number,
+        "finalists": [{"trial": f.trial, "metric": f.metric} for f in found.finalists],
         "trials": [_trial(trial) for trial in found.trials],
     }
 

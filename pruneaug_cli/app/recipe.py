@@ -110,6 +110,10 @@ class SearchSettings(Section):
     recovery: NonNegative = Field(
         default=0.05, description="how much of the metric fine-tuning is trusted to win back"
     )
+    finalist_epochs: Whole = Field(
+        default=1,
+        description="of a short training of the best few plans, which decides; 0: none",
+    )
     margin: BelowOne = Field(
         default=0.05, description="by which part predictions must undercut a latency target"
     )

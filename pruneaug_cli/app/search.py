@@ -10,6 +10,7 @@ from typing import Any
 from pruneaug_cli.app.answer import Basis, keep_answer
 from pruneaug_cli.app.database import make_database, require_gradients
 from pruneaug_cli.app.evaluator import MakeEvaluator, early_stop, stitched
+from pruneaug_cli.app.finalists import choose
 from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
 from pruneaug_cli.app.pricing import Pricing, price
 from pruneaug_cli.app.recipe import Recipe, dump_recipe
@@ -86,18 +87,20 @@ def search_run(
     stop = early_stop(recipe, prepared, problem.dense_metric, largest_drop([problem]))
     basis = Basis(prepared, pricing, database, stitched(prepared, database, stop))
     make = MakeEvaluator.of(recipe, run.database, stop, trust=trust)
+    url = storage or f"sqlite:///{run.study.resolve()}"
     with _engine(recipe, basis.evaluator, make) as engine:
         found = search_plans(
             problem,
             engine,
             strategy=recipe.search.strategy,
-            storage=storage or f"sqlite:///{run.study.resolve()}",
+            storage=url,
             study_name=_STUDY if storage is None else f"{_STUDY}-{run.shared.name}",
             trials=recipe.search.trials,
             timeout_s=recipe.search.timeout_s,
             seed=recipe.seed,
             progress=_beside(pricing.network.dense_latency_s, progress),
         )
+    found = choose(run, recipe, basis, problem, found, storage=url, progress=progress)
     return keep_answer(run, recipe, basis, problem, found, seconds=time.monotonic() - started)
 
 

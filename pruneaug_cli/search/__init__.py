@@ -2,6 +2,7 @@
 
 from pruneaug_cli.search.engine import ENGINES, Engine, Here
 from pruneaug_cli.search.family import run_family, run_search
+from pruneaug_cli.search.finalists import choose_finalist
 from pruneaug_cli.search.knapsack import KnapsackTable, solve_knapsack
 from pruneaug_cli.search.problem import (
     Preflight,
@@ -10,25 +11,30 @@ from pruneaug_cli.search.problem import (
     preflight,
     require_reachable,
 )
+from pruneaug_cli.search.remarks import Remarks, open_remarks
 from pruneaug_cli.search.storage import require_storage
 from pruneaug_cli.search.strategies import STRATEGIES
 from pruneaug_cli.search.strategies.knapsack import Learnt, learnt_coefficients
-from pruneaug_cli.search.trial import Evaluate, SearchResult, Trial
+from pruneaug_cli.search.trial import Evaluate, Finalist, SearchResult, Trial
 
 __all__ = [
     "ENGINES",
     "STRATEGIES",
     "Engine",
     "Evaluate",
+    "Finalist",
     "Here",
     "KnapsackTable",
     "Learnt",
     "Preflight",
+    "Remarks",
     "SearchProblem",
     "SearchResult",
     "Trial",
+    "choose_finalist",
     "largest_drop",
     "learnt_coefficients",
+    "open_remarks",
     "preflight",
     "require_reachable",
     "require_storage",

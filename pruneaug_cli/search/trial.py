@@ -44,6 +44,14 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class Finalist:
+    """A trial by its number, and the metric of its plan after a short training."""
+
+    trial: int
+    metric: float
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
     """What a search found.
 
@@ -56,6 +64,8 @@ class SearchResult:
         seconds: how long this call took.
         study_name: name of the study in its storage.
         storage: URL of the storage.
+        finalists: trials whose plans were trained for a short time, in that order; ``best`` is one
+            of them then.
     """
 
     trials: tuple[Trial, ...]
@@ -66,6 +76,7 @@ class SearchResult:
     seconds: float
     study_name: str
     storage: str
+    finalists: tuple[Finalist, ...] = ()
 
 
 def front_of(problem: SearchProblem, trials: Sequence[Trial]) -> tuple[Trial, ...]:
