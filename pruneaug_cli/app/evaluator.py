@@ -19,7 +19,7 @@ from pruneaug_cli.evaluation import (
     LayerDatabase,
     StitchedEvaluator,
     open_database,
-    tally,
+    tallies,
 )
 from pruneaug_cli.tasks import Task
 
@@ -65,12 +65,12 @@ def early_stop(
     task = prepared.task
     if not recipe.search.early_stop or max_drop is None or not task.has("evaluate_batches"):
         return None
-    dense = tally(task.evaluate_batches(prepared.model, "cpu"))
-    if not math.isclose(dense.mean, dense_metric, rel_tol=1e-6, abs_tol=1e-6):
+    dense = tallies(task.evaluate_batches(prepared.model, "cpu"))
+    if not math.isclose(dense[-1].mean, dense_metric, rel_tol=1e-6, abs_tol=1e-6):
         whole = "quick_evaluate" if task.has("quick_evaluate") else "evaluate"
         raise TaskError(
-            f"{task.address}: the mean over evaluate_batches() is {dense.mean:g}, but {whole}() "
-            f"returned {dense_metric:g}",
+            f"{task.address}: the mean over evaluate_batches() is {dense[-1].mean:g}, "
+            f"but {whole}() returned {dense_metric:g}",
             hint="both must be over the same samples; or set search.early_stop: false",
         )
     return EarlyStop(dense, max_drop, task.higher_is_better)

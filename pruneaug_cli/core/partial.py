@@ -8,7 +8,7 @@ class Partial:
     """What is known of a plan whose evaluation ended early, because it was hopeless.
 
     Attributes:
-        metric: mean over the samples seen.
+        metric: estimate from the samples seen.
         samples: how many were seen.
         of: how many there are.
         max_drop: the plan loses more than this, by all that can be said.

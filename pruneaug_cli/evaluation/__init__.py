@@ -3,7 +3,7 @@
 from pruneaug_cli.evaluation.batch_norm import reestimate_batch_norm
 from pruneaug_cli.evaluation.build import build_database
 from pruneaug_cli.evaluation.database import DatabaseEntry, LayerDatabase, open_database
-from pruneaug_cli.evaluation.early import EarlyStop, tally
+from pruneaug_cli.evaluation.early import EarlyStop, tallies
 from pruneaug_cli.evaluation.evidence import (
     Gradients,
     collect_evidence,
@@ -30,5 +30,5 @@ __all__ = [
     "price_options",
     "reestimate_batch_norm",
     "stitch",
-    "tally",
+    "tallies",
 ]

@@ -21,6 +21,7 @@ References:
     for the use.
 """
 
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -53,16 +54,14 @@ class Tally:
         return Tally(self.total + batch[0], self.samples + batch[1], self.batches + 1)
 
 
-def tally(batches: Batches) -> Tally:
-    """Go through all batches.
+def tallies(batches: Batches) -> tuple[Tally, ...]:
+    """What is known after each of the batches; the last is of all.
 
     Raises:
         TaskError: there is none.
     """
-    seen = Tally()
-    for batch in batches:
-        seen = seen.plus(batch)
-    if not seen.samples:
+    seen = tuple(itertools.accumulate(batches, Tally.plus, initial=Tally()))[1:]
+    if not seen:
         raise TaskError("evaluate_batches() gave no batch")
     return seen
 
@@ -72,14 +71,19 @@ class EarlyStop:
     """When to end an evaluation: static, so that all workers judge alike.
 
     Attributes:
-        dense: the dense model's scores, on the same samples in the same batches.
+        prefixes: the dense model's scores after each batch of the same samples.
         max_drop: the largest drop that is of interest.
         higher_is_better: which way the metric points.
     """
 
-    dense: Tally
+    prefixes: tuple[Tally, ...]
     max_drop: float
     higher_is_better: bool = True
+
+    @property
+    def dense(self) -> Tally:
+        """The dense model's scores on all samples."""
+        return self.prefixes[-1]
 
     def __call__(self, batches: Batches) -> float | Partial:
         """The metric over all batches, or over those up to the one that settled it.
@@ -91,7 +95,8 @@ class EarlyStop:
         for batch in batches:
             seen = seen.plus(batch)
             if seen.samples < self.dense.samples and self._is_hopeless(seen):
-                return Partial(seen.mean, seen.samples, self.dense.samples, self.max_drop)
+                samples = seen.samples, self.dense.samples
+                return Partial(self._estimate(seen), *samples, self.max_drop)
         if seen.samples != self.dense.samples:
             raise TaskError(
                 f"evaluate_batches() gave {seen.samples} samples, "
@@ -99,6 +104,19 @@ class EarlyStop:
                 hint="the metric of every plan must be over the same samples",
             )
         return seen.mean
+
+    def _estimate(self, seen: Tally) -> float:
+        """The final metric, from the drop so far: what is hard in a sample is so for both models.
+
+        Never one that would keep the drop.
+        """
+        before = self.prefixes[seen.batches - 1]
+        if before.samples != seen.samples:  # other batches than the dense model's
+            return seen.mean
+        drop = before.mean - seen.mean if self.higher_is_better else seen.mean - before.mean
+        least = self.max_drop + 0.5 / self.dense.samples
+        sign = -1.0 if self.higher_is_better else 1.0
+        return min(max(self.dense.mean + sign * max(drop, least), 0.0), 1.0)
 
     def _is_hopeless(self, seen: Tally) -> bool:
         floor, mean = self.dense.mean - self.max_drop, seen.mean

@@ -7,10 +7,10 @@ import pytest
 
 from pruneaug_cli.core import Partial
 from pruneaug_cli.errors import TaskError
-from pruneaug_cli.evaluation import EarlyStop, tally
+from pruneaug_cli.evaluation import EarlyStop, tallies
 from pruneaug_cli.evaluation.early import ERROR, Tally, chance_to_reach
 
-DENSE = Tally(total=900.0, samples=1000, batches=10)
+DENSE = tallies([(90.0, 100)] * 10)
 
 
 def batches(scores, size=100):
@@ -24,10 +24,10 @@ def of_mean(mean, rng, samples=1000):
 
 
 def test_dense_scores_are_added_up():
-    assert tally([(3, 4), (1.5, 2)]) == Tally(4.5, 6, 2)
-    assert tally([(3, 4), (1.5, 2)]).mean == 0.75
+    assert tallies([(3, 4), (1.5, 2)]) == (Tally(3, 4, 1), Tally(4.5, 6, 2))
+    assert tallies([(3, 4), (1.5, 2)])[-1].mean == 0.75
     with pytest.raises(TaskError, match="gave no batch"):
-        tally([])
+        tallies([])
 
 
 @pytest.mark.parametrize("seen", [1, 10, 100, 500, 900])
@@ -66,7 +66,7 @@ def test_a_plan_at_the_floor_is_hardly_ever_given_up():
 def test_scores_between_0_and_1_are_covered_too():
     rng = np.random.default_rng(1)
     scores = np.where(rng.random(1000) < 0.5, 0.55, 0.95)
-    dense = tally(batches(scores))
+    dense = tallies(batches(scores))
     stop = EarlyStop(dense, max_drop=0.0)
     assert not any(isinstance(stop(batches(rng.permutation(scores))), Partial) for _ in range(200))
 
@@ -90,10 +90,30 @@ def test_a_good_plan_is_evaluated_to_the_end():
 
 def test_a_metric_that_should_be_low_is_turned_around():
     rng = np.random.default_rng(4)
-    errors = Tally(total=100.0, samples=1000, batches=10)
+    errors = tallies([(10.0, 100)] * 10)
     stop = EarlyStop(errors, max_drop=0.02, higher_is_better=False)
     assert stop(batches(of_mean(0.11, rng))) == pytest.approx(0.11)
     assert isinstance(stop(batches(of_mean(0.6, rng))), Partial)
+
+
+def test_the_estimate_is_the_dense_metric_less_the_drop_so_far():
+    """The first half of the samples is easy for everybody."""
+    dense = tallies([(100.0, 100)] * 5 + [(80.0, 100)] * 5)
+    found = EarlyStop(dense, max_drop=0.02)([(70.0, 100)] * 10)
+    assert isinstance(found, Partial)
+    assert found.samples < 500
+    assert found.metric == pytest.approx(0.9 - 0.3)
+    errors = tallies([(0.0, 100)] * 5 + [(20.0, 100)] * 5)
+    found = EarlyStop(errors, max_drop=0.02, higher_is_better=False)([(30.0, 100)] * 10)
+    assert isinstance(found, Partial)
+    assert found.metric == pytest.approx(0.1 + 0.3)
+
+
+def test_no_estimate_keeps_the_drop():
+    hard = tallies([(10.0, 100)] + [(100.0, 100)] * 9)
+    found = EarlyStop(hard, max_drop=0.02)([(10.0, 100)] * 10)
+    assert isinstance(found, Partial)
+    assert found.metric < 0.91 - 0.02
 
 
 def test_the_batches_after_the_last_look_are_not_computed():
