@@ -10,13 +10,15 @@ from typing import Any
 import torch
 
 from pruneaug_cli.app.bench import PREDICTED
+from pruneaug_cli.app.family import on_each
 from pruneaug_cli.app.finetune import masks_and_model
 from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
 from pruneaug_cli.app.recipe import ExportSettings, Recipe, dump_recipe
 from pruneaug_cli.app.recipe_reader import read_recipe
 from pruneaug_cli.app.requests import ExportRequest
-from pruneaug_cli.app.results import RunResult
+from pruneaug_cli.app.results import Document, RunResult
 from pruneaug_cli.app.run_directory import RunDirectory
+from pruneaug_cli.errors import UsageError
 from pruneaug_cli.export import (
     ExportedFile,
     TargetLibrary,
@@ -41,15 +43,34 @@ _STEPS = 5
 
 
 def run_export(request: ExportRequest, progress: Progress = silent) -> RunResult:
-    """Write and verify the block-sparse file of a run, and its dense peer beside it."""
+    """Write and verify the block-sparse file of a run, or of each member of a family.
+
+    The dense peer lies beside it.
+
+    Raises:
+        UsageError: one file is named for the models of a family.
+    """
     target = None if request.target is None else find_target(request.target).name
-    run = RunDirectory(request.run_dir)
-    run.require(run.recipe, made_by=f"pruneaug search CHECKPOINT --run {request.run_dir}")
-    recipe = read_recipe(run.recipe)
-    if target is not None:
-        recipe = recipe.model_copy(update={"export": ExportSettings(target=target)})
-    prepared = prepare_recipe(recipe, trust=request.trust_checkpoint)
-    return RunResult(run.path, export_run(run, recipe, prepared, progress, out=request.out))
+    _refuse_one_file_for_all(request)
+
+    def export(run: RunDirectory, progress: Progress) -> Document:
+        run.require(run.recipe, made_by=f"pruneaug search CHECKPOINT --run {run.path}")
+        recipe = read_recipe(run.recipe)
+        if target is not None:
+            recipe = recipe.model_copy(update={"export": ExportSettings(target=target)})
+        prepared = prepare_recipe(recipe, trust=request.trust_checkpoint)
+        return export_run(run, recipe, prepared, progress, out=request.out)
+
+    return on_each(request.run_dir, export, progress)
+
+
+def _refuse_one_file_for_all(request: ExportRequest) -> None:
+    members = RunDirectory.at(request.run_dir).members()
+    if members and request.out is not None:
+        raise UsageError(
+            f"--out {request.out}: {request.run_dir} holds {len(members)} models, not one",
+            hint=f"name one: pruneaug export {members[0].path} --out FILE",
+        )
 
 
 def export_run(
@@ -99,6 +120,26 @@ def export_run(
     progress(Step("export", _STEPS, _STEPS))
     drop = ("speedup", "bench", "sparse.latency_s", "sparse.spread")
     return run.update_result(news, step="export", seconds=time.monotonic() - started, drop=drop)
+
+
+def write_models(
+    run: RunDirectory, recipe: Recipe, prepared: PreparedModel, path: Path, dense_path: Path
+) -> Path:
+    """Write the newest weights of a run, and the dense peer, only to be timed here, unverified.
+
+    Returns the library that runs the regions.
+    """
+    profile = read_profile(run.require(run.profile, made_by="pruneaug search CHECKPOINT --run DIR"))
+    library, shipped = _libraries(profile.platform.backend, NATIVE)
+    args, kwargs = prepared.task.call_inputs
+    export_dense(prepared.model, args, kwargs, dense_path)
+    model, masks = masks_and_model(run, prepared)
+    export_sparse(
+        model, args, kwargs, path,
+        masks=masks, layers=prepared.names, library=library, shipped=shipped,
+        metadata=_metadata(run, recipe, profile, batch=prepared.task.batch),
+    )  # fmt: skip
+    return library
 
 
 def _libraries(name: str, target: str) -> tuple[Path, TargetLibrary]:

@@ -7,12 +7,13 @@ from typing import Any
 
 from torch import nn
 
+from pruneaug_cli.app.family import on_each
 from pruneaug_cli.app.plan_weights import load_pruned, save_pruned
 from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
 from pruneaug_cli.app.recipe import Recipe, dump_recipe
 from pruneaug_cli.app.recipe_reader import read_recipe
 from pruneaug_cli.app.requests import FinetuneRequest
-from pruneaug_cli.app.results import RunResult
+from pruneaug_cli.app.results import Document, RunResult
 from pruneaug_cli.app.run_directory import RunDirectory
 from pruneaug_cli.core import BlockMask
 from pruneaug_cli.files import write_text
@@ -26,19 +27,22 @@ STALE = ("sparse.test_metric", "sparse.latency_s", "sparse.size_bytes", "sparse.
 
 
 def run_finetune(request: FinetuneRequest, progress: Progress = silent) -> RunResult:
-    """Train the plan of a run; an interrupted training goes on."""
-    run = RunDirectory(request.run_dir)
-    run.require(run.recipe, made_by=f"pruneaug search CHECKPOINT --run {request.run_dir}")
-    recipe = read_recipe(run.recipe, settings=request.settings)
-    prepared = prepare_recipe(recipe, trust=request.trust_checkpoint)
-    document = finetune_run(run, recipe, prepared, progress)
-    write_text(run.recipe, dump_recipe(recipe))
-    return RunResult(run.path, document)
+    """Train the plan of a run, or those of a family; an interrupted training goes on."""
+
+    def train(run: RunDirectory, progress: Progress) -> Document:
+        run.require(run.recipe, made_by=f"pruneaug search CHECKPOINT --run {run.path}")
+        recipe = read_recipe(run.recipe, settings=request.settings)
+        prepared = prepare_recipe(recipe, trust=request.trust_checkpoint)
+        document = finetune_run(run, recipe, prepared, progress)
+        write_text(run.recipe, dump_recipe(recipe))
+        return document
+
+    return on_each(request.run_dir, train, progress)
 
 
 def finetune_run(
     run: RunDirectory, recipe: Recipe, prepared: PreparedModel, progress: Progress
-) -> dict[str, Any]:
+) -> Document:
     """Train what the search left in ``pruned.safetensors`` into ``checkpoint.safetensors``."""
     started = time.monotonic()
     run.require(run.pruned, made_by=f"pruneaug search CHECKPOINT --run {run.path}")

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 from pruneaug_cli.app.prepared import PreparedModel
 from pruneaug_cli.app.pricing import Pricing
 from pruneaug_cli.app.recipe import Recipe
-from pruneaug_cli.core import DENSE, LayerChoice, Option
+from pruneaug_cli.app.results import Document
+from pruneaug_cli.core import DENSE, LayerChoice, Option, Plan
 from pruneaug_cli.layers import PrunableLayer
 from pruneaug_cli.search import (
     Learnt,
@@ -25,38 +25,119 @@ def result_of_search(
     pricing: Pricing,
     problem: SearchProblem,
     found: SearchResult,
-) -> dict[str, Any]:
+) -> Document:
     """Everything a report needs to know of a search."""
-    plan = found.best.plan
+    return {
+        **result_of_study(recipe, prepared, pricing, problem, found),
+        **result_of_plan(recipe, prepared, pricing, problem, found.best, found.trials),
+        "search": {
+            **_study(recipe, found),
+            "max_drop": problem.max_drop,
+            "target_latency_s": problem.target_latency_s,
+            "chosen": found.best.number,
+            "uniform": None if found.best_uniform is None else found.best_uniform.number,
+            "finalists": [{"trial": f.trial, "metric": f.metric} for f in found.finalists],
+        },
+    }
+
+
+def result_of_study(
+    recipe: Recipe,
+    prepared: PreparedModel,
+    pricing: Pricing,
+    problem: SearchProblem,
+    found: SearchResult,
+) -> Document:
+    """What holds whatever the question was."""
+    return {
+        **result_of_task(recipe, prepared, pricing),
+        "dense": {"metric": problem.dense_metric, "latency_s": pricing.network.dense_latency_s},
+        "space": _space(pricing, problem),
+        "search": _study(recipe, found),
+        "trials": len(found.trials),
+    }
+
+
+def result_of_task(recipe: Recipe, prepared: PreparedModel, pricing: Pricing) -> Document:
+    """What is known without a search."""
     return {
         "task": prepared.task.address,
         "platform": pricing.profile.name,
         "seed": recipe.seed,
         "checkpoint": prepared.checkpoint,
         "higher_is_better": prepared.task.higher_is_better,
+        "skipped": [
+            {"name": layer.name, "kind": layer.kind, "reason": layer.reason}
+            for layer in prepared.trace.skipped
+        ],
+    }
+
+
+def result_of_plan(
+    recipe: Recipe,
+    prepared: PreparedModel,
+    pricing: Pricing,
+    problem: SearchProblem,
+    best: Trial,
+    trials: Sequence[Trial] = (),
+) -> Document:
+    """What was chosen, for which goal; ``trials`` say what was learnt of the layers."""
+    return {
         "goal": {
             "max_drop": recipe.goal.max_drop,
             "target_latency_s": pricing.target_latency_s(recipe),
             "target_speedup": recipe.goal.target_speedup,
         },
-        "dense": {"metric": problem.dense_metric, "latency_s": pricing.network.dense_latency_s},
-        "sparse": {"metric": found.best.metric},
-        "predicted_latency_s": found.best.predicted_latency_s,
-        "predicted_speedup": pricing.network.dense_latency_s / found.best.predicted_latency_s,
-        "plan": plan.to_json(),
-        "layers": _layers(recipe, prepared, problem, found),
-        "skipped": [
-            {"name": layer.name, "kind": layer.kind, "reason": layer.reason}
-            for layer in prepared.trace.skipped
-        ],
-        "space": _space(pricing, problem),
-        "search": _search(recipe, problem, found),
-        "trials": len(found.trials),
+        "sparse": {"metric": best.metric},
+        "predicted_latency_s": best.predicted_latency_s,
+        "predicted_speedup": pricing.network.dense_latency_s / best.predicted_latency_s,
+        "plan": best.plan.to_json(),
+        "layers": _layers(recipe, prepared, problem, best.plan, trials),
         "files": {"plan": "plan.json"},
     }
 
 
-def _space(pricing: Pricing, problem: SearchProblem) -> list[dict[str, Any]]:
+def drop_of(document: Document) -> float | None:
+    """By how much the metric fell, positive when worse; None before it is known."""
+    dense, sparse = (document.get(model, {}).get("metric") for model in ("dense", "sparse"))
+    if dense is None or sparse is None:
+        return None
+    return float(dense - sparse if document["higher_is_better"] else sparse - dense)
+
+
+def slowness(document: Document) -> float | None:
+    """Measured latency over the one that the goal allows; None without a target or a measurement.
+
+    A speed-up is asked for beside the dense model as it was timed in the same minutes.
+    """
+    goal, speedup = document["goal"], document.get("speedup")
+    if speedup is None or goal["target_latency_s"] is None:
+        return None
+    if goal["target_speedup"] is not None:
+        return float(goal["target_speedup"] / speedup)
+    return float(document["sparse"]["latency_s"] / goal["target_latency_s"])
+
+
+def misses(document: Document) -> list[str]:
+    """In what the measured result misses its goal; the drop is the validation metric's."""
+    goal, drop, slow = document["goal"], drop_of(document), slowness(document)
+    found = []
+    if goal["max_drop"] is not None and drop is not None and drop > goal["max_drop"] + 1e-9:
+        found.append(f"the metric fell by {drop:.4g}, more than {goal['max_drop']:g}")
+    if slow is not None and slow > 1.0 and goal["target_speedup"] is not None:
+        found.append(
+            f"the measured speed-up is {document['speedup']:.2f}, less than "
+            f"{goal['target_speedup']:g}"
+        )
+    elif slow is not None and slow > 1.0:
+        found.append(
+            f"the measured latency is {document['sparse']['latency_s'] * 1e3:.3g} ms, more than "
+            f"{goal['target_latency_s'] * 1e3:.3g} ms"
+        )
+    return found
+
+
+def _space(pricing: Pricing, problem: SearchProblem) -> list[Document]:
     """What is left after each cut; last, what is left when harm is known too."""
     known = preflight(problem)
     return [
@@ -70,12 +151,15 @@ def _space(pricing: Pricing, problem: SearchProblem) -> list[dict[str, Any]]:
 
 
 def _layers(
-    recipe: Recipe, prepared: PreparedModel, problem: SearchProblem, found: SearchResult
-) -> list[dict[str, Any]]:
+    recipe: Recipe,
+    prepared: PreparedModel,
+    problem: SearchProblem,
+    plan: Plan,
+    trials: Sequence[Trial],
+) -> list[Document]:
     learnt = {}
-    if recipe.search.strategy == "knapsack":  # the strategy that has coefficients
-        learnt = learnt_coefficients(problem, found.trials)
-    plan = found.best.plan
+    if trials and recipe.search.strategy == "knapsack":  # the strategy that has coefficients
+        learnt = learnt_coefficients(problem, trials)
     return [
         {
             **_layer(layer, plan[layer.name], problem.options[layer.name]),
@@ -85,7 +169,7 @@ def _layers(
     ]
 
 
-def _layer(layer: PrunableLayer, choice: LayerChoice, options: Sequence[Option]) -> dict[str, Any]:
+def _layer(layer: PrunableLayer, choice: LayerChoice, options: Sequence[Option]) -> Document:
     chosen = _option(options, choice)
     dense = _option(options, DENSE)
     other = runner_up(options, chosen)
@@ -116,7 +200,7 @@ def runner_up(options: Sequence[Option], chosen: Option) -> Option | None:
     return min(others, key=lambda o: (o.latency_s, o.harm, o.choice.sort_key))
 
 
-def _runner_up(option: Option) -> dict[str, Any]:
+def _runner_up(option: Option) -> Document:
     block = option.choice.block
     return {
         "block": None if block is None else str(block),
@@ -149,22 +233,17 @@ def _option(options: Sequence[Option], choice: LayerChoice) -> Option:
     return next(option for option in options if option.choice == choice)
 
 
-def _search(recipe: Recipe, problem: SearchProblem, found: SearchResult) -> dict[str, Any]:
-    uniform = found.best_uniform
+def _study(recipe: Recipe, found: SearchResult) -> Document:
     return {
         "strategy": recipe.search.strategy,
         "harm": recipe.search.harm,
-        "max_drop": problem.max_drop,
-        "target_latency_s": problem.target_latency_s,
-        "chosen": found.best.number,
+        "evaluations": found.evaluations,
         "front": [trial.number for trial in found.front],
-        "uniform": None if uniform is None else uniform.number,
-        "finalists": [{"trial": f.trial, "metric": f.metric} for f in found.finalists],
         "trials": [_trial(trial) for trial in found.trials],
     }
 
 
-def _trial(trial: Trial) -> dict[str, Any]:
+def _trial(trial: Trial) -> Document:
     return {
         "number": trial.number,
         "origin": trial.origin,

@@ -10,19 +10,26 @@ Paths in a recipe are relative to the current folder. Schema history (``schema_v
     1: first version.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     PlainSerializer,
+    SerializerFunctionWrapHandler,
     WithJsonSchema,
+    field_serializer,
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from pruneaug_cli.app.durations import format_duration, parse_duration
 from pruneaug_cli.app.layer_rules import Blocks, LayerRules, Sparsity, as_tuple
@@ -61,24 +68,133 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Goal(Section):
-    """What the result must satisfy; at most one latency target."""
+class _OneOrMore:
+    """One value, or a list of different ones: a tuple either way, written as it was given."""
 
-    max_drop: NonNegative | None = Field(
-        default=0.01, description="largest loss of the task's metric; null: no floor"
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """A value of the list, or the list."""
+        several = handler(schema)
+        return {"anyOf": [several["items"], several]}
+
+
+def _listed(value: object) -> object:
+    return value if value is None or isinstance(value, tuple) else as_tuple(_in_list(value))
+
+
+def _in_list(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+def _are_different(values: tuple[float, ...]) -> tuple[float, ...]:
+    twice = [value for value in values if values.count(value) > 1]
+    if twice:
+        raise ValueError(f"{twice[0]:g} is given twice")
+    return values
+
+
+def _as_given(values: tuple[float, ...] | None, write: SerializerFunctionWrapHandler) -> object:
+    written = write(values)
+    return written[0] if values is not None and len(values) == 1 else written
+
+
+_FAMILY = (
+    BeforeValidator(_listed),
+    AfterValidator(_are_different),
+    Field(min_length=1),
+    _OneOrMore(),
+)
+Speedup = Annotated[float, Field(gt=1.0, allow_inf_nan=False)]
+
+
+class Goal(Section):
+    """What the result must satisfy; at most one kind of latency target.
+
+    Several values of one kind ask for a family: a plan for each, from one study.
+    """
+
+    max_drops: Annotated[tuple[NonNegative, ...], *_FAMILY] | None = Field(
+        default=(0.01,),
+        alias="max_drop",
+        json_schema_extra={"default": 0.01},
+        description="largest loss of the task's metric, or several; null: no floor",
     )
-    target_latency_s: Seconds | None = Field(
-        default=None, alias="target_latency", description="of the whole model, such as 2ms"
+    target_latencies_s: Annotated[tuple[Seconds, ...], *_FAMILY] | None = Field(
+        default=None,
+        alias="target_latency",
+        description="of the whole model, such as 2ms, or several",
     )
-    target_speedup: Annotated[float, Field(gt=1.0, allow_inf_nan=False)] | None = Field(
-        default=None, description="dense ONNX Runtime latency over ours, such as 3"
+    target_speedups: Annotated[tuple[Speedup, ...], *_FAMILY] | None = Field(
+        default=None,
+        alias="target_speedup",
+        description="dense ONNX Runtime latency over ours, such as 3, or several",
+    )
+
+    _write = field_serializer("max_drops", "target_latencies_s", "target_speedups", mode="wrap")(
+        _as_given
     )
 
     @model_validator(mode="after")
-    def _has_one_target(self) -> Self:
-        if self.target_latency_s is not None and self.target_speedup is not None:
+    def _has_one_question_or_one_list(self) -> Self:
+        if self.target_latencies_s is not None and self.target_speedups is not None:
             raise ValueError("target_latency and target_speedup exclude each other")
+        if len(self._lists()) > 1:
+            kinds = " and ".join(kind for kind, _ in self._lists())
+            raise ValueError(f"expected several values of one kind, got several of {kinds}")
         return self
+
+    @property
+    def max_drop(self) -> float | None:
+        """Largest loss of the metric, of a goal that is no family."""
+        return _only(self.max_drops)
+
+    @property
+    def target_latency_s(self) -> float | None:
+        """Latency of the whole model, of a goal that is no family."""
+        return _only(self.target_latencies_s)
+
+    @property
+    def target_speedup(self) -> float | None:
+        """Dense ONNX Runtime latency over ours, of a goal that is no family."""
+        return _only(self.target_speedups)
+
+    def members(self) -> dict[str, "Goal"]:
+        """Each goal of a family under its name (``2x``, ``1.5ms``, ``drop-0.01``), in order.
+
+        Empty when there is one goal.
+        """
+        for kind, values in self._lists():
+            name, field = _NAMES[kind]
+            return {name(value): self.model_copy(update={field: (value,)}) for value in values}
+        return {}
+
+    def _lists(self) -> list[tuple[str, tuple[float, ...]]]:
+        given = {
+            "max_drop": self.max_drops,
+            "target_latency": self.target_latencies_s,
+            "target_speedup": self.target_speedups,
+        }
+        return [(kind, values) for kind, values in given.items() if values and len(values) > 1]
+
+
+def _only(values: tuple[float, ...] | None) -> float | None:
+    if values is None:
+        return None
+    (value,) = values
+    return value
+
+
+def _exactly(value: float) -> str:
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+
+
+_NAMES: dict[str, tuple[Callable[[float], str], str]] = {
+    "max_drop": (lambda value: f"drop-{_exactly(value)}", "max_drops"),
+    "target_latency": (format_duration, "target_latencies_s"),
+    "target_speedup": (lambda value: f"{_exactly(value)}x", "target_speedups"),
+}
 
 
 class ProfileSettings(Section):
@@ -125,9 +241,7 @@ class SearchSettings(Section):
         default=True,
         description="end evaluations of plans that lose too much, where the task says how",
     )
-    criterion: str = Field(
-        default="obs", description="obs, gradual, hessian-diagonal, magnitude or taylor"
-    )
+    criterion: str = Field(default="obs", description="obs, hessian-diagonal, magnitude or taylor")
     ridge: Positive = Field(default=0.01, description="added to the diagonal, relative to its mean")
     harm: Literal["output", "loss"] = Field(
         default="output",
@@ -210,6 +324,11 @@ class Recipe(Section):
     export: ExportSettings = ExportSettings()
     bench: BenchSettings = BenchSettings()
     layers: LayerRules = LayerRules()
+
+    def members(self) -> "dict[str, Recipe]":
+        """A recipe for each goal of a family, under its name; empty when there is one goal."""
+        goals = self.goal.members()
+        return {name: self.model_copy(update={"goal": goal}) for name, goal in goals.items()}
 
     def require(self, key: Literal["task", "platform"]) -> str:
         """Return ``task`` or ``platform``.

@@ -57,9 +57,15 @@ def read_recipe(
         document = _assign(document, key, value)
         recipe = _validate(document, where="--set")
     for name, value in (overrides or {}).items():
-        text = format_duration(value) if name in _DURATIONS and isinstance(value, float) else value
-        document = _assign(document, tuple(name.split(".")), text)
+        document = _assign(document, tuple(name.split(".")), _written(name, value))
     return _validate(document, where="options") if overrides else recipe
+
+
+def _written(name: str, value: object) -> object:
+    """An option's value as a recipe would have it."""
+    if isinstance(value, tuple):
+        return [_written(name, entry) for entry in value]
+    return format_duration(value) if name in _DURATIONS and isinstance(value, float) else value
 
 
 class _Loader(yaml.SafeLoader):
@@ -129,13 +135,27 @@ def _validate(document: Document, *, where: str) -> Recipe:
         return Recipe.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = tuple(part for part in first["loc"] if part != "[key]")
+        place = _place(document, first["loc"])
         path = ".".join(map(str, place))
         if first["type"] == "extra_forbidden":
             hint = nearest(str(place[-1]), sorted(_known_keys(place[:-1])))
             raise RecipeError(f"{where}: {path}: unknown key", hint=hint) from error
         message = _explain(first)
         raise RecipeError(": ".join(filter(None, (where, path, message)))) from error
+
+
+def _place(document: object, location: Sequence[int | str]) -> tuple[int | str, ...]:
+    """Where an error is in the document; a value that may be a list and is none has no index."""
+    place = []
+    for part in location:
+        if part == "[key]" or (isinstance(part, int) and not isinstance(document, list)):
+            continue
+        place.append(part)
+        if isinstance(document, dict):
+            document = document.get(part)
+        elif isinstance(document, list) and isinstance(part, int):
+            document = document[part]
+    return tuple(place)
 
 
 _EXPECTED = {

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+OneOrMore = float | tuple[float, ...]
+"""A goal, or the goals of a family."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProfileRequest:
@@ -59,9 +62,9 @@ class SearchRequest:
     platform: str | None = None
     recipe: Path | None = None
     settings: tuple[str, ...] = ()
-    max_drop: float | None = None
-    target_latency_s: float | None = None
-    target_speedup: float | None = None
+    max_drop: OneOrMore | None = None
+    target_latency_s: OneOrMore | None = None
+    target_speedup: OneOrMore | None = None
     strategy: str | None = None
     trials: int | None = None
     timeout_s: float | None = None
@@ -92,6 +95,15 @@ class SearchRequest:
             "search.workers": self.workers,
             "search.engine": self.engine,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class ChooseRequest:
+    """Make a trial of the front the plan of a run of its own, in ``RUN/trial-N``."""
+
+    run_dir: Path
+    trial: int
+    trust_checkpoint: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +142,18 @@ class BenchRequest:
     seconds: float = 5.0
     library: Path | None = None
     batch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BenchRunRequest:
+    """Time the two ONNX files of a run, or of each member of a family, and keep it in the result.
+
+    ``threads``, ``seconds`` None: as the run's recipe says.
+    """
+
+    run_dir: Path
+    threads: int | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,13 +24,16 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
                          latency_s}}, lists of equal length; coefficient {value, low, high} of the
                          layer's harm, as the default strategy learnt it, or null
     skipped              [{name, kind, reason}]: layers with weights that stay dense
-    search               {strategy, harm, max_drop, target_latency_s, chosen, front, uniform,
-                         trials}: harm output or loss; the drop and target it worked under, or null
+    search               {strategy, harm, evaluations, max_drop, target_latency_s, chosen, front,
+                         uniform, trials}: harm output or loss; evaluations by the last call, the
+                         other trials were known; the drop and target it worked under, or null
                          (a floor relaxed by what training should win, a target less its margin);
                          chosen a trial's number, front numbers, uniform the best uniform plan's
                          number or null, trials [{number, origin, predicted_latency_s, metric,
                          seconds}]
     trials               how many were evaluated
+    tightened            steps by which a missed latency target was tightened (``app/margin.py``)
+    member               in a member of a family: its name, also that of its folder
     finetune             {epochs, metric_before, metric_after}
     export               {max_abs_diff_library, max_abs_diff_stock, tolerance, sparsity {layer: s},
                          regions, outside [{op, name, reason}], memory {weights_bytes,
@@ -44,6 +47,14 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
                          (:class:`Cut`); last without the options that others dominate, which
                          has no distinct
     seconds              {step: s}
+
+A family's has what is shared (``task`` to ``higher_is_better``, ``dense``, ``skipped``, ``search``,
+``trials``, ``seconds``) and::
+
+    family               [{name, goal, trial, predicted_latency_s, predicted_speedup, metric,
+                         test_metric, drop, latency_s, speedup, size_bytes, tightened, met}]: null
+                         what is not known yet; met: whether the measured result keeps its goal
+    unanswered           [{name, reason, hint}]: goals for which no plan was found
 """
 
 import math
@@ -183,18 +194,27 @@ class RunResult:
         run_dir: its folder.
         document: the content of its ``result.json`` (see the head of this module).
         report: the HTML report, when one was written.
+        front: the points of ``front.json``, after a search.
+        dashboard: the command that shows the study, after a search.
     """
 
     run_dir: Path
     document: Document = field(hash=False)
     report: Path | None = None
+    front: list[Document] | None = field(default=None, hash=False)
+    dashboard: str | None = None
 
     def to_json(self) -> Document:
-        """The document of the run, with ``run`` (its folder) and ``report`` (``null`` without)."""
+        """The document of the run, with ``run`` (its folder) and ``report`` (``null`` without).
+
+        After a search ``front`` and ``dashboard`` too.
+        """
+        after_a_search = {"front": self.front, "dashboard": self.dashboard}
         return {
             **_plain(self.document),
             "run": str(self.run_dir),
             "report": None if self.report is None else str(self.report),
+            **_plain({key: value for key, value in after_a_search.items() if value is not None}),
         }
 
 

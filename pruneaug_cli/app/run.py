@@ -1,21 +1,22 @@
 """``pruneaug run``: the whole way as a recipe says; each step goes on where it was interrupted."""
 
 import time
-from typing import Any
+from dataclasses import replace
 
 from pruneaug_cli.app.calibration import calibrate
-from pruneaug_cli.app.export import export_run
-from pruneaug_cli.app.finetune import finetune_run
+from pruneaug_cli.app.family import on_each, require_answers
+from pruneaug_cli.app.finish import Finish
+from pruneaug_cli.app.front import read_front
+from pruneaug_cli.app.outcome import misses
 from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
 from pruneaug_cli.app.profile import existing_profile, measure
 from pruneaug_cli.app.recipe import Recipe
 from pruneaug_cli.app.recipe_reader import read_recipe
-from pruneaug_cli.app.report import write_report
-from pruneaug_cli.app.requests import ProfileRequest, RunRequest
-from pruneaug_cli.app.results import RunResult
+from pruneaug_cli.app.report import run_report
+from pruneaug_cli.app.requests import ProfileRequest, ReportRequest, RunRequest
+from pruneaug_cli.app.results import Document, RunResult
 from pruneaug_cli.app.run_directory import RunDirectory
-from pruneaug_cli.app.search import default_folder, search_run
-from pruneaug_cli.app.timing import bench_run
+from pruneaug_cli.app.search import dashboard_command, default_folder, search_run
 from pruneaug_cli.errors import BudgetError
 from pruneaug_cli.platforms import write_profile
 from pruneaug_cli.progress import Progress, silent
@@ -25,23 +26,30 @@ THIS_MACHINE = "this-machine"
 
 
 def run_run(request: RunRequest, progress: Progress = silent) -> RunResult:
-    """Profile, search, fine-tune, export, bench, report.
+    """Profile, search, fine-tune, export, bench, report; of a family each member in turn.
 
     Raises:
-        BudgetError: the measured result misses the goal; the report is written all the same.
+        BudgetError: a measured result misses its goal; the report is written all the same.
     """
     recipe = read_recipe(request.recipe, settings=request.settings)
     prepared = prepare_recipe(recipe, trust=request.trust_checkpoint)
-    run = RunDirectory(request.run_dir or default_folder(prepared))
+    run = RunDirectory.at(request.run_dir or default_folder(prepared))
     recipe = _profiled(run, recipe, prepared, progress)
-    search_run(run, recipe, prepared, request.storage, progress, trust=request.trust_checkpoint)
-    if recipe.finetune.epochs > 0 and not run.checkpoint.exists():
-        finetune_run(run, recipe, prepared, progress)
-    export_run(run, recipe, prepared, progress)
-    bench_run(run, recipe, progress)
-    result = write_report(run)
-    require_goal(result.document, str(result.report))
-    return result
+    storage, trust = request.storage, request.trust_checkpoint
+    searched = search_run(run, recipe, prepared, storage, progress, trust=trust)
+    members = recipe.members()
+
+    def finish(run: RunDirectory, progress: Progress) -> Document:
+        own = members.get(run.path.name, recipe) if members else recipe
+        return Finish(run, own, prepared, storage, trust, progress)()
+
+    on_each(run.path, finish, progress)
+    result = run_report(ReportRequest(run.path))
+    require_goals(run, str(result.report))
+    require_answers(run, searched)
+    return replace(
+        result, front=read_front(run)["front"], dashboard=dashboard_command(run, storage)
+    )
 
 
 def _profiled(
@@ -75,32 +83,24 @@ def _profiled(
     return recipe.model_copy(update={"platform": str(path)})
 
 
-def require_goal(document: dict[str, Any], report: str) -> None:
-    """Refuse a result that misses its goal, from measured values only.
+def require_goals(run: RunDirectory, report: str) -> None:
+    """Refuse results that miss their goals, from measured values only.
 
     The speed-up is the benched one; the drop is that of the validation metric, from the files.
 
     Raises:
-        BudgetError: the goal is missed; says by how much.
+        BudgetError: a goal is missed; says which, and by how much.
     """
-    goal, dense, sparse = document["goal"], document["dense"], document["sparse"]
-    sign = 1.0 if document["higher_is_better"] else -1.0
-    drop = sign * (dense["metric"] - sparse["metric"])
-    misses = []
-    if goal["max_drop"] is not None and drop > goal["max_drop"] + 1e-9:
-        misses.append(f"the metric fell by {drop:.4g}, more than {goal['max_drop']:g}")
-    if goal["target_speedup"] is not None and document["speedup"] < goal["target_speedup"]:
-        misses.append(
-            f"the measured speed-up is {document['speedup']:.2f}, less than "
-            f"{goal['target_speedup']:g}"
-        )
-    elif goal["target_latency_s"] is not None and sparse["latency_s"] > goal["target_latency_s"]:
-        misses.append(
-            f"the measured latency is {sparse['latency_s'] * 1e3:.3g} ms, more than "
-            f"{goal['target_latency_s'] * 1e3:.3g} ms"
-        )
-    if misses:
+    runs = {member.path.name: member for member in run.members()} or {"": run}
+    missed = {name: misses(one.read_result()) for name, one in runs.items()}
+    found = [
+        f"{name}: {'; '.join(reasons)}" if name else "; ".join(reasons)
+        for name, reasons in missed.items()
+        if reasons
+    ]
+    if found:
+        goal = "the goal is" if len(runs) == 1 else f"{len(found)} of {len(runs)} goals are"
         raise BudgetError(
-            f"the goal is missed: {'; '.join(misses)}",
+            f"{goal} missed: {'; '.join(found)}",
             hint=f"see {report}; train longer, allow a larger drop, or ask for less speed",
         )

@@ -66,7 +66,8 @@ class RunDirectory:
     def at(cls, path: Path) -> Self:
         """The run in a folder, which knows whether it belongs to a family."""
         run = cls(path)
-        return cls(path, path.resolve().parent) if "member" in run.read_result() else run
+        above = path.parent if path.name not in ("", "..") else path.resolve().parent
+        return cls(path, above) if "member" in run.read_result() else run
 
     def member(self, name: str) -> Self:
         """The run of one goal of this family."""
@@ -183,20 +184,26 @@ class RunDirectory:
         )  # fmt: skip
 
     def update_result(
-        self, news: Mapping[str, Any], *, step: str, seconds: float, drop: tuple[str, ...] = ()
+        self,
+        news: Mapping[str, Any],
+        *,
+        step: str | None = None,
+        seconds: float = 0.0,
+        drop: tuple[str, ...] = (),
     ) -> Document:
         """Merge what a step found into the result, and forget what it made stale.
 
         Args:
             news: top-level keys; objects are merged one level deep.
-            step: the key under ``seconds``.
+            step: the key under ``seconds``; None: no step has run.
             seconds: how long the step took.
             drop: dotted keys that no longer hold (``"export"``, ``"sparse.latency_s"``).
         """
         document = self.read_result()
         for key in drop:
             _forget(document, key)
-        for key, value in {**news, "seconds": {step: seconds}}.items():
+        spent = {} if step is None else {"seconds": {step: seconds}}
+        for key, value in {**news, **spent}.items():
             old = document.get(key)
             merge = isinstance(old, dict) and isinstance(value, Mapping) and key in _MERGED
             document[key] = {**old, **value} if merge and isinstance(old, dict) else value

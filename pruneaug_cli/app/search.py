@@ -1,22 +1,32 @@
 """``pruneaug search``: from a checkpoint to a plan, and to the weights pruned by it."""
 
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from pruneaug_cli.app.answer import Basis, keep_answer
+from pruneaug_cli.app.answer import Basis
 from pruneaug_cli.app.database import make_database, require_gradients
 from pruneaug_cli.app.evaluator import MakeEvaluator, early_stop, stitched
+from pruneaug_cli.app.family import (
+    Answer,
+    asked_by,
+    keep_answers,
+    labelled,
+    require_all_reachable,
+    require_answers,
+)
 from pruneaug_cli.app.finalists import choose
+from pruneaug_cli.app.front import read_front
+from pruneaug_cli.app.margin import planned_latency_s
 from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
 from pruneaug_cli.app.pricing import Pricing, price
 from pruneaug_cli.app.recipe import Recipe, dump_recipe
 from pruneaug_cli.app.recipe_reader import read_recipe
 from pruneaug_cli.app.requests import SearchRequest
-from pruneaug_cli.app.results import PreflightResult, RunResult
+from pruneaug_cli.app.results import Document, PreflightResult, RunResult
 from pruneaug_cli.app.run_directory import RunDirectory
 from pruneaug_cli.criteria import require_criterion
 from pruneaug_cli.evaluation import LayerDatabase, StitchedEvaluator
@@ -28,29 +38,36 @@ from pruneaug_cli.search import (
     Engine,
     Here,
     SearchProblem,
+    SearchResult,
     largest_drop,
     preflight,
-    require_reachable,
     require_storage,
+    run_family,
+    shown,
 )
-from pruneaug_cli.search import run_search as search_plans
 
 _STUDY = "pruneaug"
 
 
 def run_search(request: SearchRequest, progress: Progress = silent) -> RunResult | PreflightResult:
-    """Search a plan; with ``dry_run``, only say what could be reached."""
+    """Search a plan, or one for each goal; with ``dry_run``, only say what could be reached.
+
+    Raises:
+        BudgetError: a goal has no answer; those that have one are in their folders all the same.
+    """
     recipe = read_recipe(request.recipe, settings=request.settings, overrides=request.overrides())
     prepared = prepare_recipe(recipe, trust=request.trust_checkpoint)
-    run = RunDirectory(request.run_dir or default_folder(prepared))
+    run = RunDirectory.at(request.run_dir or default_folder(prepared))
     if request.dry_run:
         return look_ahead(prepared, recipe, price(prepared, recipe, run, progress))
-    return RunResult(
-        run.path,
-        search_run(
-            run, recipe, prepared, request.storage, progress, trust=request.trust_checkpoint
-        ),
+    document = search_run(
+        run, recipe, prepared, request.storage, progress, trust=request.trust_checkpoint
     )
+    require_answers(run, document)
+    return RunResult(
+        run.path, document,
+        front=read_front(run)["front"], dashboard=dashboard_command(run, request.storage),
+    )  # fmt: skip
 
 
 def default_folder(prepared: PreparedModel) -> Path:
@@ -66,42 +83,62 @@ def search_run(
     progress: Progress,
     *,
     trust: bool = False,
-) -> dict[str, Any]:
-    """Search, and leave plan, pruned weights and result in the run's folder.
+    more: int = 0,
+) -> Document:
+    """Search, and leave plan, pruned weights and result in the run's folder, or in the members'.
 
     What can be refused from names and prices alone is refused before anything is spent. ``trust``:
-    as in :func:`prepare_recipe`, for the workers.
+    as in :func:`prepare_recipe`, for the workers. ``more``: evaluate so many plans more than there
+    are, whatever the recipe says.
     """
     started = time.monotonic()
+    _require_names(recipe, prepared, storage)
+    asked = asked_by(run, recipe)
+    pricing = price(prepared, recipe, run, progress)
+    require_all_reachable({name: _priced(*one, pricing) for name, one in asked.items()})
+    write_text(run.recipe, dump_recipe(recipe))
+    database = make_database(run, recipe, prepared, pricing.candidates, progress)
+    dense = prepared.task.quick_evaluate(prepared.model, "cpu")
+    problems = [_problem(*one, prepared, pricing, database, dense) for one in asked.values()]
+    stop = early_stop(recipe, prepared, dense, largest_drop(problems))
+    basis = Basis(prepared, pricing, database, stitched(prepared, database, stop))
+    make = MakeEvaluator.of(recipe, run.database, stop, trust=trust)
+    url = storage or f"sqlite:///{run.study.resolve()}"
+    with _engine(recipe, basis.evaluator, make) as engine:
+        found = run_family(
+            problems,
+            engine,
+            strategy=recipe.search.strategy,
+            storage=url,
+            study_name=_STUDY if storage is None else f"{_STUDY}-{run.shared.resolve().name}",
+            trials=recipe.search.trials,
+            more=more,
+            timeout_s=recipe.search.timeout_s,
+            seed=recipe.seed,
+            progress=_beside(pricing.network.dense_latency_s, progress),
+        )
+    answers = []
+    for (own, goal), problem, best in zip(asked.values(), problems, found, strict=True):
+        if isinstance(best, SearchResult):
+            tell = labelled(progress, "" if own is run else own.path.name)
+            best = choose(own, goal, basis, problem, best, storage=url, progress=tell)
+        answers.append(Answer(own, goal, problem, best))
+    return keep_answers(run, recipe, basis, answers, seconds=time.monotonic() - started)
+
+
+def _require_names(recipe: Recipe, prepared: PreparedModel, storage: str | None) -> None:
     STRATEGIES.create(recipe.search.strategy)
     ENGINES.create(recipe.search.engine)
     require_criterion(recipe.search.criterion)
     require_gradients(recipe.search, prepared)
     if storage is not None:
         require_storage(storage)
-    pricing = price(prepared, recipe, run, progress)
-    require_reachable(_priced(recipe, pricing))
-    write_text(run.recipe, dump_recipe(recipe))
-    database = make_database(run, recipe, prepared, pricing.candidates, progress)
-    problem = _problem(recipe, prepared, pricing, database)
-    stop = early_stop(recipe, prepared, problem.dense_metric, largest_drop([problem]))
-    basis = Basis(prepared, pricing, database, stitched(prepared, database, stop))
-    make = MakeEvaluator.of(recipe, run.database, stop, trust=trust)
-    url = storage or f"sqlite:///{run.study.resolve()}"
-    with _engine(recipe, basis.evaluator, make) as engine:
-        found = search_plans(
-            problem,
-            engine,
-            strategy=recipe.search.strategy,
-            storage=url,
-            study_name=_STUDY if storage is None else f"{_STUDY}-{run.shared.name}",
-            trials=recipe.search.trials,
-            timeout_s=recipe.search.timeout_s,
-            seed=recipe.seed,
-            progress=_beside(pricing.network.dense_latency_s, progress),
-        )
-    found = choose(run, recipe, basis, problem, found, storage=url, progress=progress)
-    return keep_answer(run, recipe, basis, problem, found, seconds=time.monotonic() - started)
+
+
+def dashboard_command(run: RunDirectory, storage: str | None) -> str:
+    """The command that shows the study in Optuna's dashboard, a package of its own."""
+    url = f"sqlite:///{run.study}" if storage is None else shown(storage)
+    return f"optuna-dashboard {shlex.quote(url)}"
 
 
 def _beside(dense_latency_s: float, progress: Progress) -> Progress:
@@ -128,8 +165,12 @@ def _engine(recipe: Recipe, here: StitchedEvaluator, make: MakeEvaluator) -> Ite
 
 
 def look_ahead(prepared: PreparedModel, recipe: Recipe, pricing: Pricing) -> PreflightResult:
-    """What a search could reach, from prices alone."""
-    known = preflight(_priced(recipe, pricing))
+    """What a search could reach, from prices alone; of a family, whether the fastest target can."""
+    goals = tuple(recipe.members().values()) or (recipe,)
+    targets = {pricing.target_latency_s(goal): goal for goal in goals}
+    target_s = min((target for target in targets if target is not None), default=None)
+    planned_s = pricing.planned_latency_s(targets[target_s])
+    known = preflight(_question(targets[target_s], pricing, planned_s))
     baseline = pricing.network.dense_latency_s
     return PreflightResult(
         task=prepared.task.address,
@@ -144,27 +185,35 @@ def look_ahead(prepared: PreparedModel, recipe: Recipe, pricing: Pricing) -> Pre
         space_before=pricing.candidates.log10_before,
         space_after=pricing.candidates.log10_after,
         space=pricing.candidates.cuts,
-        target_latency_s=pricing.target_latency_s(recipe),
+        target_latency_s=target_s,
         satisfiable=None if known.target_s is None else known.satisfiable,
     )
 
 
-def _priced(recipe: Recipe, pricing: Pricing) -> SearchProblem:
+def _priced(run: RunDirectory, recipe: Recipe, pricing: Pricing) -> SearchProblem:
     """The problem before any harm is known: enough to say which latencies can be reached."""
-    planned = pricing.planned_latency_s(recipe)
+    return _question(recipe, pricing, planned_latency_s(run, recipe, pricing))
+
+
+def _question(recipe: Recipe, pricing: Pricing, planned_s: float | None) -> SearchProblem:
     return SearchProblem(
         pricing.options(),
         pricing.network.rest_s,
         dense_metric=0.0,
-        max_drop=recipe.goal.max_drop if planned is None else None,
-        target_latency_s=planned,
+        max_drop=recipe.goal.max_drop if planned_s is None else None,
+        target_latency_s=planned_s,
     )
 
 
 def _problem(
-    recipe: Recipe, prepared: PreparedModel, pricing: Pricing, database: LayerDatabase
+    run: RunDirectory,
+    recipe: Recipe,
+    prepared: PreparedModel,
+    pricing: Pricing,
+    database: LayerDatabase,
+    dense_metric: float,
 ) -> SearchProblem:
-    target = pricing.planned_latency_s(recipe)
+    target = planned_latency_s(run, recipe, pricing)
     recovers = recipe.finetune.epochs > 0
     drop = recipe.goal.max_drop
     if drop is not None and recovers:
@@ -173,7 +222,7 @@ def _problem(
     return SearchProblem(
         pricing.options(database.harm),
         pricing.network.rest_s,
-        prepared.task.quick_evaluate(prepared.model, "cpu"),
+        dense_metric,
         prepared.task.higher_is_better,
         max_drop=drop,
         target_latency_s=target,

@@ -5,15 +5,65 @@ Latencies are given for the machine at the speed at which its layers were profil
 """
 
 import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pruneaug_cli.app.bench import recorded_batch
+from pruneaug_cli.app.export import write_models
+from pruneaug_cli.app.family import on_each
 from pruneaug_cli.app.pacing import pace_of
+from pruneaug_cli.app.prepared import PreparedModel
 from pruneaug_cli.app.recipe import Recipe
+from pruneaug_cli.app.recipe_reader import read_recipe
+from pruneaug_cli.app.requests import BenchRunRequest
+from pruneaug_cli.app.results import Document, RunResult
 from pruneaug_cli.app.run_directory import RunDirectory
 from pruneaug_cli.platforms import read_profile
-from pruneaug_cli.progress import Progress, Step
+from pruneaug_cli.progress import Progress, Step, silent
 from pruneaug_cli.runtime import bench_models
+
+
+def run_bench_run(request: BenchRunRequest, progress: Progress = silent) -> RunResult:
+    """Time the exported file of a run, or of each member of a family, and keep it in the result."""
+
+    def bench(run: RunDirectory, progress: Progress) -> Document:
+        run.require(run.recipe, made_by=f"pruneaug search CHECKPOINT --run {run.path}")
+        recipe = read_recipe(run.recipe)
+        said = {"threads": request.threads, "budget_s": request.seconds}
+        news = {key: value for key, value in said.items() if value is not None}
+        changed = recipe.model_copy(update={"bench": recipe.bench.model_copy(update=news)})
+        return bench_run(run, changed, progress)
+
+    return on_each(request.run_dir, bench, progress)
+
+
+def probe_speed(
+    run: RunDirectory, recipe: Recipe, prepared: PreparedModel, progress: Progress
+) -> Document:
+    """What the newest weights of a run would measure: its document, with latencies and speed-up.
+
+    Nothing of the run changes. Training does not move blocks about, so a plan that is too slow is
+    found out before it costs any.
+    """
+    profile = read_profile(run.require(run.profile, made_by="pruneaug search CHECKPOINT"))
+    threads = recipe.bench.threads or profile.platform.threads
+    progress(Step("speed before training", 0, 1))
+    with TemporaryDirectory(prefix="probe-", dir=run.path) as folder:
+        sparse, dense = Path(folder) / "model.onnx", Path(folder) / "model.dense.onnx"
+        library = write_models(run, recipe, prepared, sparse, dense)
+        timed = bench_models(
+            sparse, dense, threads=threads, library=library, seconds=recipe.bench.budget_s,
+            pace=pace_of(profile, library, threads), batch=recorded_batch(sparse),
+        )  # fmt: skip
+    progress(Step("speed before training", 1, 1))
+    document = run.read_result()
+    latency_s = timed.models[0].latency_s
+    return {
+        **document,
+        "sparse": {**document["sparse"], "latency_s": latency_s},
+        "speedup": timed.speedup,
+    }
 
 
 def bench_run(run: RunDirectory, recipe: Recipe, progress: Progress) -> dict[str, Any]:

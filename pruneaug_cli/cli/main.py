@@ -9,6 +9,7 @@ import typer
 from pruneaug_cli import __version__
 from pruneaug_cli.cli.commands import (
     bench,
+    choose,
     doctor,
     export,
     finetune,
@@ -33,7 +34,7 @@ Make a trained PyTorch model faster: block-sparse, exported to ONNX, measured on
 2. pruneaug search weights.pt --task task.py --platform laptop --target-speedup 3
 3. pruneaug finetune runs/RUN
 4. pruneaug export runs/RUN
-5. pruneaug bench runs/RUN/model.onnx --against runs/RUN/model.dense.onnx
+5. pruneaug bench runs/RUN
 
 `pruneaug run recipe.yaml` goes the whole way. Try: pruneaug run recipes/digits-demo.yaml
 """
@@ -57,7 +58,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 for command in (
-    profile.profile, search.search, finetune.finetune, export.export,
+    profile.profile, search.search, choose.choose, finetune.finetune, export.export,
     bench.bench, run.run, report.report, doctor.doctor,
 ):  # fmt: skip
     app.command()(command)

@@ -1,5 +1,6 @@
 """Options that several commands share, and how their text becomes a value."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,38 @@ def duration(text: str | float) -> float:
     """Read a duration as seconds; a default that is a number already stays."""
     try:
         return text if isinstance(text, float) else parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@dataclass(frozen=True)
+class Values:
+    """What an option was given: one value, or several of a family."""
+
+    numbers: tuple[float, ...]
+
+
+def given(values: Values | None) -> float | tuple[float, ...] | None:
+    """What a request holds: nothing, a value, or several."""
+    if values is None:
+        return None
+    return values.numbers if len(values.numbers) > 1 else values.numbers[0]
+
+
+def numbers(text: str) -> Values:
+    """Read a number, or several with commas between them."""
+    try:
+        return Values(tuple(float(part) for part in text.split(",")))
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"expected a number, or several such as 2,3,4, got {text!r}"
+        ) from error
+
+
+def durations(text: str) -> Values:
+    """Read a duration, or several with commas between them."""
+    try:
+        return Values(tuple(parse_duration(part) for part in text.split(",")))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from pruneaug_cli.report.family import family_table, tightened_note
 from pruneaug_cli.report.outside import outside_tables
 from pruneaug_cli.report.plan import plan_table
 from pruneaug_cli.report.prediction import prediction_note
@@ -28,12 +29,16 @@ _STEPS = (  # what proves that a step has run, and the command that runs it
     ("plan", "pruneaug search CHECKPOINT --task TASK --platform PLATFORM --run {run}"),
     ("finetune", "pruneaug finetune {run}"),
     ("export", "pruneaug export {run}"),
-    ("speedup", "pruneaug bench {run}/model.onnx --against {run}/model.dense.onnx"),
+    ("speedup", "pruneaug bench {run}"),
 )
 
 
 def run_view(document: Document) -> tuple[Table, ...]:
     """The result so far, the plan, how it was found, what stayed outside the regions or dense."""
+    if "family" in document:
+        notes = tuple(note for note in (_search_note(document), *_places(document)) if note)
+        tables = [family_table(document, notes), *space_tables(document.get("space", ()))]
+        return (*tables, *skipped_tables(document.get("skipped", ())))
     tables = [result_table(document)]
     if "plan" in document:
         tables.append(plan_table(document))
@@ -68,9 +73,8 @@ def result_table(document: Document) -> Table:
 
 def _result_notes(document: Document) -> list[str]:
     notes = [_goal_note(document), _changes_note(document), _prediction_note(document)]
-    notes += [_search_note(document), _export_note(document), *_missing_steps(document)]
-    if document.get("report"):
-        notes.append(f"Report: {document['report']}")
+    notes += [tightened_note(document.get("tightened")), _search_note(document)]
+    notes += [_export_note(document), *_missing_steps(document), *_places(document)]
     return [note for note in notes if note]
 
 
@@ -112,6 +116,8 @@ def _search_note(document: Document) -> str:
     if not search:
         return ""
     note = f"Search: {search.get('strategy')}, {document.get('trials', 0)} trials"
+    if search.get("evaluations") is not None:
+        note += f", {search['evaluations']} of them new"
     trials = {trial["number"]: trial for trial in search.get("trials", ())}
     uniform = trials.get(search.get("uniform"))
     if uniform is None:
@@ -140,6 +146,12 @@ def _export_note(document: Document) -> str:
         f"{note} In memory: {show('mb', weights)} MB of packed weights, {show('mb', buffers)} MB "
         "of buffers for one sample."
     )
+
+
+def _places(document: Document) -> list[str]:
+    """Where to look further."""
+    places = {"Report": document.get("report"), "Study": document.get("dashboard")}
+    return [f"{name}: {place}" for name, place in places.items() if place]
 
 
 def _missing_steps(document: Document) -> list[str]:

@@ -12,7 +12,7 @@ from pruneaug_cli.search.problem import (
     require_reachable,
 )
 from pruneaug_cli.search.remarks import Remarks, open_remarks
-from pruneaug_cli.search.storage import require_storage
+from pruneaug_cli.search.storage import require_storage, shown
 from pruneaug_cli.search.strategies import STRATEGIES
 from pruneaug_cli.search.strategies.knapsack import Learnt, learnt_coefficients
 from pruneaug_cli.search.trial import Evaluate, Finalist, SearchResult, Trial
@@ -40,5 +40,6 @@ __all__ = [
     "require_storage",
     "run_family",
     "run_search",
+    "shown",
     "solve_knapsack",
 ]

@@ -81,6 +81,7 @@ def run_family(
     storage: str,
     study_name: str,
     trials: int,
+    more: int = 0,
     timeout_s: float | None = None,
     seed: int = 0,
     progress: Progress = silent,
@@ -99,6 +100,7 @@ def run_family(
         storage: database URL of the study.
         study_name: name of the study in it.
         trials: completed trials of the study after which to stop, for all questions together.
+        more: instead of ``trials``, how many trials to add to those that are complete now.
         timeout_s: seconds after which no new trial begins, for all questions together.
         seed: decides everything that is drawn.
         progress: told after every trial.
@@ -124,6 +126,7 @@ def run_family(
         storage, study_name, problem=first, strategy=strategy, seed=seed,
         largest_drop=largest_drop(problems),
     ) as study:  # fmt: skip
+        trials = len(study.record().known) + more if more else trials
         known = _known_at_first(study, problems, trials)
         for turn, index in enumerate(sorted(evaluations, key=lambda i: _ease(problems[i])), 1):
             search = Search(study, chosen, problems[index], engine, seed, trials)

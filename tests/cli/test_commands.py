@@ -8,6 +8,8 @@ import pytest
 
 from pruneaug_cli.app.requests import (
     BenchRequest,
+    BenchRunRequest,
+    ChooseRequest,
     DoctorRequest,
     ExportRequest,
     FinetuneRequest,
@@ -38,6 +40,10 @@ DATA = Path(__file__).parents[1] / "data"
 RUN = RunResult(
     Path("runs/digits"), json.loads((DATA / "result.json").read_text("utf-8")), Path("report.html")
 )
+FAMILY = RunResult(
+    Path("runs/digits"), json.loads((DATA / "family.json").read_text("utf-8")),
+    front=[{"trial": 7, "metric": 0.98}], dashboard="optuna-dashboard sqlite:///runs/a/study.db",
+)  # fmt: skip
 SUMMARY = PlatformSummary(
     "laptop", Path("platforms/laptop.json"), "native", 1, "Example CPU", "2026-11-20", 120, 0.021
 )
@@ -119,6 +125,25 @@ CASES: list[Any] = [
         id="preflight",
     ),
     pytest.param(
+        "search --task builtin:digits-cnn --platform laptop --target-speedup 2,3,4 --max-drop 0.02",
+        "search", "run_search", FAMILY,
+        SearchRequest(task="builtin:digits-cnn", platform="laptop", max_drop=0.02,
+                      target_speedup=(2.0, 3.0, 4.0)),
+        id="family",
+    ),
+    pytest.param(
+        "search --target-latency 1ms,2ms", "search", "run_search", FAMILY,
+        SearchRequest(target_latency_s=(0.001, 0.002)), id="family-latency",
+    ),
+    pytest.param(
+        "choose runs/a 17", "choose", "run_choose", RUN, ChooseRequest(Path("runs/a"), 17),
+        id="choose",
+    ),
+    pytest.param(
+        f"bench {DATA} --seconds 500ms", "timing", "run_bench_run", RUN,
+        BenchRunRequest(DATA, seconds=0.5), id="bench-run",
+    ),
+    pytest.param(
         "finetune runs/a --set finetune.epochs=2", "finetune", "run_finetune", RUN,
         FinetuneRequest(Path("runs/a"), settings=("finetune.epochs=2",)), id="finetune",
     ),
@@ -161,7 +186,8 @@ def test_options_become_the_request_and_tables_go_to_stdout(
     assert outcome.code == 0
     assert outcome.err == "layers 1/2: stem\n"
     lines = [line.rstrip() for line in outcome.out.splitlines()]
-    golden(f"cli/{type(result).__name__}.txt", "\n".join(lines) + "\n")
+    name = "Family" if result is FAMILY else type(result).__name__
+    golden(f"cli/{name}.txt", "\n".join(lines) + "\n")
 
 
 @pytest.mark.parametrize(("words", "module", "name", "result", "request_"), CASES)

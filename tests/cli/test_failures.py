@@ -70,7 +70,7 @@ def test_interrupting_exits_with_130(invoke, replace_use_case):
 USAGE = [
     ("nosuch", "no such command 'nosuch'", "see: pruneaug --help"),
     ("search --trails 3", "no such option: --trails", "did you mean '--trials'?"),
-    ("bench m.onnx", "missing option '--against'", "see: pruneaug bench --help"),
+    ("choose runs/a", "missing argument 'TRIAL'", "see: pruneaug choose --help"),
     ("report", "missing argument 'RUN'", "see: pruneaug report --help"),
     (
         "search --target-latency 2",
@@ -78,6 +78,27 @@ USAGE = [
             "invalid value for '--target-latency': "
             "expected a duration such as 2ms, 60s, 10min or 1h, got '2'"
         ),
+        "see: pruneaug search --help",
+    ),
+    (
+        "search --target-latency 1ms,2",
+        (
+            "invalid value for '--target-latency': "
+            "expected a duration such as 2ms, 60s, 10min or 1h, got '2'"
+        ),
+        "see: pruneaug search --help",
+    ),
+    (
+        "search --target-speedup 2,,4",
+        (
+            "invalid value for '--target-speedup': "
+            "expected a number, or several such as 2,3,4, got '2,,4'"
+        ),
+        "see: pruneaug search --help",
+    ),
+    (
+        "search --max-drop 1%",
+        "invalid value for '--max-drop': expected a number, or several such as 2,3,4, got '1%'",
         "see: pruneaug search --help",
     ),
     (

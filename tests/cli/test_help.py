@@ -9,7 +9,7 @@ import pruneaug_cli
 
 COMMANDS = (
     "", "profile", "platforms", "platforms list", "platforms show", "search", "finetune",
-    "export", "bench", "run", "report", "doctor",
+    "choose", "export", "bench", "run", "report", "doctor",
 )  # fmt: skip
 
 

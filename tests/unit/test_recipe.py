@@ -104,6 +104,34 @@ REFUSALS = [
         "recipe.yaml: goal: target_latency and target_speedup exclude each other",
         None,
     ),
+    ("goal: {max_drop: -1}", "recipe.yaml: goal.max_drop: expected at least 0.0, got -1", None),
+    ("goal: {max_drop: []}", "recipe.yaml: goal.max_drop: expected at least one entry", None),
+    (
+        "goal: {max_drop: [0.01, -1]}",
+        "recipe.yaml: goal.max_drop.1: expected at least 0.0, got -1",
+        None,
+    ),
+    (
+        "goal: {target_speedup: [2, 3, 2.0]}",
+        "recipe.yaml: goal.target_speedup: 2 is given twice",
+        None,
+    ),
+    (
+        "goal: {target_latency: [2ms, 3]}",
+        (
+            "recipe.yaml: goal.target_latency.1: "
+            "expected a duration with its unit such as 2ms or 60s, got 3"
+        ),
+        None,
+    ),
+    (
+        "goal: {target_speedup: [2, 3], max_drop: [0.01, 0.02]}",
+        (
+            "recipe.yaml: goal: expected several values of one kind, "
+            "got several of max_drop and target_speedup"
+        ),
+        None,
+    ),
     (
         "layers: {types: {lstm: {dense: true}}}",
         "recipe.yaml: layers.types.lstm: expected 'conv' or 'linear', got 'lstm'",
@@ -349,3 +377,35 @@ def test_what_is_no_duration_is_refused(text):
 @given(st.floats(min_value=1e-12, max_value=1e12))
 def test_a_written_duration_reads_back_exactly(seconds):
     assert parse_duration(format_duration(seconds)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("goal", "names"),
+    [
+        ("{target_speedup: [2, 3.5, 4]}", ["2x", "3.5x", "4x"]),
+        ("{target_latency: [500us, 2ms]}", ["0.5ms", "2ms"]),
+        ("{max_drop: [0.005, 0.01]}", ["drop-0.005", "drop-0.01"]),
+        ("{max_drop: [0.02], target_speedup: 3}", []),
+        ("{}", []),
+    ],
+)
+def test_several_goals_of_a_kind_are_a_family(write, goal, names):
+    recipe = read_recipe(write(f"goal: {goal}"))
+    members = recipe.members()
+    assert list(members) == names
+    assert all(not member.members() for member in members.values())
+    again = read_recipe(write(dump_recipe(recipe)))
+    assert again == recipe
+
+
+def test_each_member_has_its_own_goal_and_the_floor_of_all(write):
+    members = read_recipe(write("goal: {max_drop: 0.02, target_speedup: [2, 3]}")).members()
+    goals = [(goal.max_drop, goal.target_speedup) for goal in (m.goal for m in members.values())]
+    assert goals == [(0.02, 2.0), (0.02, 3.0)]
+
+
+def test_a_family_on_the_command_line_replaces_the_other_target(write):
+    path = write("goal: {target_speedup: 3}")
+    request = SearchRequest(target_latency_s=(0.001, 0.002))
+    recipe = read_recipe(path, overrides=request.overrides())
+    assert list(recipe.members()) == ["1ms", "2ms"]

@@ -103,7 +103,7 @@ STEPS = [
     "not run yet: pruneaug search CHECKPOINT --task TASK --platform PLATFORM --run 'my run'",
     "not run yet: pruneaug finetune 'my run'",
     "not run yet: pruneaug export 'my run'",
-    "not run yet: pruneaug bench 'my run'/model.onnx --against 'my run'/model.dense.onnx",
+    "not run yet: pruneaug bench 'my run'",
 ]
 
 

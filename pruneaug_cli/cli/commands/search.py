@@ -11,7 +11,11 @@ from pruneaug_cli.cli.options import (
     Settings,
     Storage,
     TrustCheckpoint,
+    Values,
     duration,
+    durations,
+    given,
+    numbers,
 )
 
 Checkpoint = Annotated[
@@ -34,18 +38,18 @@ RecipeFile = Annotated[
     typer.Option(metavar="FILE", show_default=False, help="Settings; the options here win."),
 ]
 MaxDrop = Annotated[
-    float | None,
-    typer.Option(min=0.0, metavar="X", show_default=False,
+    Values | None,
+    typer.Option(metavar="X", parser=numbers, show_default=False,
                  help="Largest loss of the task's metric.  [default: 0.01]"),
 ]  # fmt: skip
 TargetLatency = Annotated[
-    float | None,
-    typer.Option(metavar="DURATION", parser=duration, show_default=False,
+    Values | None,
+    typer.Option(metavar="DURATION", parser=durations, show_default=False,
                  help="Latency to reach, such as 2ms."),
 ]  # fmt: skip
 TargetSpeedup = Annotated[
-    float | None,
-    typer.Option(metavar="X", show_default=False,
+    Values | None,
+    typer.Option(metavar="X", parser=numbers, show_default=False,
                  help="Speed-up over dense ONNX Runtime to reach, such as 3."),
 ]  # fmt: skip
 Strategy = Annotated[
@@ -112,8 +116,12 @@ def search(
     Plans are priced by the platform's profile, and judged by the task's evaluate. The result is
     the fastest plan that loses at most --max-drop, or with a latency target the best plan that
     reaches it. When fine-tuning follows, plans may lose more by the recipe's search.recovery.
+
+    Several goals of one kind (--target-speedup 2,3,4) make a family: a plan for each from one
+    study, in a folder of its own. They share the trials equally, the hardest goal first.
+
     Running the same command again resumes, also while it runs on other machines: with --storage
-    they search together.
+    they search together. With another goal it evaluates nothing that is known.
     """
     from pruneaug_cli.app.requests import SearchRequest
     from pruneaug_cli.app.search import run_search
@@ -124,8 +132,9 @@ def search(
     _refuse_two_targets(target_latency, target_speedup)
     request = SearchRequest(
         checkpoint=checkpoint, task=task, platform=platform, recipe=recipe,
-        settings=tuple(settings or ()), max_drop=max_drop, target_latency_s=target_latency,
-        target_speedup=target_speedup, strategy=strategy, trials=trials, timeout_s=timeout,
+        settings=tuple(settings or ()), max_drop=given(max_drop),
+        target_latency_s=given(target_latency), target_speedup=given(target_speedup),
+        strategy=strategy, trials=trials, timeout_s=timeout,
         workers=workers, engine=engine, seed=seed, storage=storage, run_dir=run_dir,
         dry_run=dry_run, trust_checkpoint=trust_checkpoint,
     )  # fmt: skip
@@ -133,10 +142,10 @@ def search(
     deliver(run_search, request, view=view, as_json=as_json)
 
 
-def _refuse_two_targets(latency_s: float | None, speedup: float | None) -> None:
+def _refuse_two_targets(latency: Values | None, speedup: Values | None) -> None:
     from pruneaug_cli.errors import UsageError
 
-    if latency_s is not None and speedup is not None:
+    if latency is not None and speedup is not None:
         raise UsageError(
             "--target-latency and --target-speedup exclude each other", hint="give one of them"
         )

@@ -1,0 +1,94 @@
+"""The Pareto front of a study as a file: every plan that no other beats in latency and metric.
+
+``front.json``: ``task``, ``platform``, ``checkpoint`` (digest), ``higher_is_better``, ``dense``
+{metric, latency_s}, and ``front``, fastest first: [{trial, plan, predicted_latency_s,
+predicted_speedup, metric, drop}]. A drop is positive when worse, in the metric's own unit; metrics
+are those of the search, before any training.
+
+Schema history (``schema_version``):
+    1: first version.
+"""
+
+from pruneaug_cli import files
+from pruneaug_cli.app.prepared import PreparedModel
+from pruneaug_cli.app.pricing import Pricing
+from pruneaug_cli.app.results import Document
+from pruneaug_cli.app.run_directory import RunDirectory
+from pruneaug_cli.core import Plan
+from pruneaug_cli.errors import RunError
+from pruneaug_cli.search import SearchProblem, SearchResult, Trial
+
+FRONT_VERSION = 1
+
+
+def write_front(
+    run: RunDirectory,
+    prepared: PreparedModel,
+    pricing: Pricing,
+    problem: SearchProblem,
+    found: SearchResult,
+) -> None:
+    """Write the front of the study that a search left."""
+    dense_s = pricing.network.dense_latency_s
+    document = {
+        "schema_version": FRONT_VERSION,
+        "task": prepared.task.address,
+        "platform": pricing.profile.name,
+        "checkpoint": prepared.checkpoint,
+        "higher_is_better": prepared.task.higher_is_better,
+        "dense": {"metric": problem.dense_metric, "latency_s": dense_s},
+        "front": [
+            {
+                "trial": trial.number,
+                "predicted_latency_s": trial.predicted_latency_s,
+                "predicted_speedup": dense_s / trial.predicted_latency_s,
+                "metric": trial.metric,
+                "drop": problem.drop(trial.metric),
+                "plan": trial.plan.to_json(),
+            }
+            for trial in found.front
+        ],
+    }
+    files.write_json(run.front, document)
+
+
+def read_front(run: RunDirectory) -> Document:
+    """Read ``front.json``.
+
+    Raises:
+        RunError: there is none yet, or it is malformed or of another version.
+    """
+    path = run.front
+    made_by = f"pruneaug search CHECKPOINT --run {run.shared}"
+    if not path.exists():
+        run.require(path, made_by=made_by)
+    return files.read_json(path, kind="front", version=FRONT_VERSION, error=RunError,
+                           hint=f"make it again with: {made_by}")  # fmt: skip
+
+
+def trial_of(run: RunDirectory, front: Document, number: int) -> Trial:
+    """A trial of the front by its number.
+
+    Raises:
+        RunError: it is not on the front, which is named; or the file is malformed.
+    """
+    try:
+        points = {int(point["trial"]): point for point in front["front"]}
+        if number not in points:
+            raise RunError(
+                f"{run.front}: trial {number} is not on the front",
+                hint=f"its trials, fastest first: {', '.join(map(str, points))}",
+            )
+        point = points[number]
+        return Trial(
+            number,
+            Plan.from_json(point["plan"]),
+            float(point["predicted_latency_s"]),
+            float(point["metric"]),
+            seconds=0.0,
+            origin="",
+        )
+    except KeyError as error:
+        raise RunError(f"{run.front}: missing {error.args[0]!r}") from error
+    except (TypeError, ValueError) as error:
+        raise RunError(f"{run.front}: {error}") from error
