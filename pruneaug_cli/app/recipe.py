@@ -241,7 +241,9 @@ class SearchSettings(Section):
         default=True,
         description="end evaluations of plans that lose too much, where the task says how",
     )
-    criterion: str = Field(default="obs", description="obs, hessian-diagonal, magnitude or taylor")
+    criterion: str = Field(
+        default="obs", description="obs, gradual, hessian-diagonal, magnitude or taylor"
+    )
     ridge: Positive = Field(default=0.01, description="added to the diagonal, relative to its mean")
     harm: Literal["output", "loss"] = Field(
         default="output",

@@ -1,12 +1,14 @@
 """One layer in one block shape, pruned to several sparsities, by the criterion a user names.
 
-``obs`` removes blocks in rounds by the exact rise of the output error (:func:`gradual`). Every
-other name is a criterion of the catalogue: blocks are ranked once, on the dense weights. Either way
-the blocks that stay are re-solved by least squares.
+``obs`` removes blocks in rounds by the exact rise of the output error, ``gradual`` in the same
+rounds by the energy that blocks have after each re-solve (both :func:`gradual`). Every other name
+is a criterion of the catalogue: blocks are ranked once, on the dense weights. Either way the blocks
+that stay are re-solved by least squares.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -24,6 +26,8 @@ from pruneaug_cli.errors import UnsupportedError
 from pruneaug_cli.registry import nearest
 
 OBS = "obs"
+GRADUAL = "gradual"
+_SALIENCY: dict[str, Literal["rise", "energy"]] = {OBS: "rise", GRADUAL: "energy"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class PruningMethod:
     """Which blocks go, and how the others are re-solved.
 
     Attributes:
-        criterion: ``obs`` or a name in ``CRITERIA``.
+        criterion: ``obs``, ``gradual`` or a name in ``CRITERIA``.
         reconstruction: settings of the least squares.
     """
 
@@ -45,7 +49,7 @@ def require_criterion(name: str) -> None:
     Raises:
         UnsupportedError: the nearest name is the hint.
     """
-    known = [OBS, *CRITERIA]
+    known = [*_SALIENCY, *CRITERIA]
     if name not in known:
         raise UnsupportedError(f"unknown criterion {name!r}", hint=nearest(name, known))
 
@@ -76,8 +80,9 @@ def prune_path(
     """
     method = method or PruningMethod()
     require_criterion(method.criterion)
-    if method.criterion == OBS:
-        return gradual(weight, evidence, grid, sparsities, method.reconstruction)
+    if method.criterion in _SALIENCY:
+        settings = replace(method.reconstruction, saliency=_SALIENCY[method.criterion])
+        return gradual(weight, evidence, grid, sparsities, settings)
     scores = CRITERIA.create(method.criterion).scores(weight, grid, evidence)
     moment = evidence.second_moment
     found = []

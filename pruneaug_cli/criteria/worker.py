@@ -1,4 +1,4 @@
-"""What a worker process does first. Beside the mathematics, so that a worker loads no torch."""
+"""What a worker process does first."""
 
 import scipy.linalg  # noqa: F401 (its BLAS must be loaded before it can be limited)
 from threadpoolctl import threadpool_limits

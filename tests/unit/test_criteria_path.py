@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from pruneaug_cli.core import BlockGrid, BlockShape, MatrixShape, keep_best, removed_blocks
-from pruneaug_cli.criteria import CRITERIA, LayerEvidence, PruningMethod, gradual, prune_path
+from pruneaug_cli.criteria import (
+    CRITERIA,
+    LayerEvidence,
+    PruningMethod,
+    ReconstructionSettings,
+    gradual,
+    prune_path,
+)
 from pruneaug_cli.errors import UnsupportedError
 
 GRID = BlockGrid(MatrixShape(10, 12), BlockShape(4, 1))
@@ -16,7 +23,7 @@ INPUTS = RANDOM.standard_normal((200, 12)) @ RANDOM.standard_normal((12, 12))
 EVIDENCE = LayerEvidence(INPUTS.T @ INPUTS / 200, 200, RANDOM.random((10, 12)))
 
 
-@pytest.mark.parametrize("name", ["obs", *CRITERIA])
+@pytest.mark.parametrize("name", ["obs", "gradual", *CRITERIA])
 def test_every_criterion_gives_nested_masks_of_the_asked_size(name: str) -> None:
     path = prune_path(WEIGHT, EVIDENCE, GRID, [0.25, 0.5, 0.75], PruningMethod(name))
     for found, sparsity in zip(path, [0.25, 0.5, 0.75], strict=True):
@@ -36,6 +43,19 @@ def test_obs_is_the_gradual_walk() -> None:
     (found,) = prune_path(WEIGHT, EVIDENCE, GRID, [0.5])
     (expected,) = gradual(WEIGHT, EVIDENCE, GRID, [0.5])
     np.testing.assert_array_equal(found.weight, expected.weight)
+
+
+def test_gradual_ranks_by_energy_after_every_solve() -> None:
+    """One round, then another: the second ranks what the first left and re-solved."""
+    settings = ReconstructionSettings(step=1.0)
+    first, second = prune_path(
+        WEIGHT, EVIDENCE, GRID, [0.25, 0.5], PruningMethod("gradual", settings)
+    )
+    scorer = CRITERIA.create("hessian-diagonal")
+    kept = keep_best(scorer.scores(WEIGHT, GRID, EVIDENCE) ** 2 * GRID.weights_per_block(), 0.25)
+    np.testing.assert_array_equal(first.mask.kept, kept)
+    energy = scorer.scores(first.weight, GRID, EVIDENCE) ** 2 * GRID.weights_per_block()
+    np.testing.assert_array_equal(second.mask.kept, keep_best(energy, 0.5))
 
 
 def test_the_nearest_criterion_is_the_hint() -> None:
