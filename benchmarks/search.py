@@ -4,7 +4,7 @@
         --platform this-machine --strategies knapsack,tpe,nsga2,random,uniform --evaluations 200 \
         --seeds 0,1,2 --max-drop 0.01 --jsonl search.jsonl
 
-One-shot: weights from the layer database, batch norm re-estimated, nothing trained. All strategies
+One-shot: weights from the layer database, batch norm corrected, nothing trained. All strategies
 share the database and every evaluation (``contest.py``). The fastest plan of each at 0.5, 1 and
 2 times the drop is exported and timed, in turns with the dense file. Row ``all-uniform`` is
 of every uniform plan. ``--folder`` keeps database, evaluations and prices for the next time.
@@ -31,6 +31,7 @@ from contest import (
 from options import check_common, read_list, refusing, write_rows
 
 from pruneaug_cli.app.database import make_database
+from pruneaug_cli.app.evaluator import stitched
 from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
 from pruneaug_cli.app.pricing import Pricing, price
 from pruneaug_cli.app.recipe_reader import read_recipe
@@ -103,7 +104,7 @@ class Exporter:
         pruned = {name: choice for name, choice in plan.items() if not choice.is_dense}
         masks = {name: self._database.entry(name, choice).mask for name, choice in pruned.items()}
         with stitch(
-            self._prepared.model, self._database, plan, batches=self._evaluator.batches
+            self._prepared.model, self._database, plan, correction=self._evaluator.correction
         ) as model:
             export_sparse(
                 model, args, kwargs, self._sparse, masks=masks, layers=self._prepared.names,
@@ -218,12 +219,7 @@ def _open(
     prepared, run = prepare_recipe(recipe), RunDirectory(folder)
     pricing = price(prepared, recipe, run, silent)
     database = make_database(run, recipe, prepared, pricing.candidates, silent)
-    evaluator = StitchedEvaluator(
-        prepared.model,
-        database,
-        evaluate=lambda model: prepared.task.quick_evaluate(model, "cpu"),
-        batches=list(prepared.task.calibration_batches()),
-    )
+    evaluator = stitched(prepared, database)
     problem = SearchProblem(
         pricing.options(database.harm), pricing.network.rest_s,
         prepared.task.quick_evaluate(prepared.model, "cpu"), prepared.task.higher_is_better,

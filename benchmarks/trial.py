@@ -19,13 +19,14 @@ from pathlib import Path
 import torch
 from options import check_common, refusing, write_rows
 
+from pruneaug_cli.app.evaluator import correction_batches
 from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
 from pruneaug_cli.app.recipe import Recipe
 from pruneaug_cli.app.recipe_reader import read_recipe
 from pruneaug_cli.app.run_directory import RunDirectory
 from pruneaug_cli.app.search import search_run
 from pruneaug_cli.errors import UsageError
-from pruneaug_cli.evaluation import reestimate_batch_norm
+from pruneaug_cli.evaluation import BatchNormCorrection
 from pruneaug_cli.progress import Step
 
 Row = dict[str, object]
@@ -85,14 +86,14 @@ def _rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
 
 
 def _passes(prepared: PreparedModel, threads: int) -> Row:
-    """Median times of re-estimating batch norm and of the metric, with a worker's threads."""
+    """Median times of correcting batch norm and of the metric, with a worker's threads."""
     model, task = prepared.model, prepared.task
     state = {name: value.clone() for name, value in model.state_dict().items()}
-    batches = list(task.calibration_batches())
     before = torch.get_num_threads()
     torch.set_num_threads(max(threads, 1))
     task.quick_evaluate(model, "cpu")  # data are loaded with the first
-    norm_s = _median_s(lambda: reestimate_batch_norm(model, batches, "cpu"))
+    correction = BatchNormCorrection(model, correction_batches(task))
+    norm_s = _median_s(lambda: correction.apply(model))
     metric_s = _median_s(lambda: task.quick_evaluate(model, "cpu"))
     torch.set_num_threads(before)
     model.load_state_dict(state)

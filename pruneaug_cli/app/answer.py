@@ -93,7 +93,7 @@ def _store(run: RunDirectory, stored: StoredPlan, basis: Basis) -> None:
         for name, choice in stored.plan.items()
         if not choice.is_dense
     }
-    with stitch(model, database, stored.plan, batches=basis.evaluator.batches):
+    with stitch(model, database, stored.plan, correction=basis.evaluator.correction):
         save_pruned(run.pruned, model, masks)
     run.checkpoint.unlink(missing_ok=True)
     run.training_state.unlink(missing_ok=True)

@@ -118,7 +118,7 @@ class _Trainer:
         pruned = {name: choice for name, choice in plan.items() if not choice.is_dense}
         masks = {name: basis.database.entry(name, choice).mask for name, choice in pruned.items()}
         with stitch(
-            basis.prepared.model, basis.database, plan, batches=basis.evaluator.batches
+            basis.prepared.model, basis.database, plan, correction=basis.evaluator.correction
         ) as model:
             return copy.deepcopy(model), masks
 

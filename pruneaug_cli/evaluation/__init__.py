@@ -1,6 +1,6 @@
 """Evidence gathered once, the layer database, accuracy of stitched models, price of options."""
 
-from pruneaug_cli.evaluation.batch_norm import reestimate_batch_norm
+from pruneaug_cli.evaluation.batch_norm import BatchNormCorrection, reestimate_batch_norm
 from pruneaug_cli.evaluation.build import build_database
 from pruneaug_cli.evaluation.database import DatabaseEntry, LayerDatabase, open_database
 from pruneaug_cli.evaluation.early import EarlyStop, tallies
@@ -15,6 +15,7 @@ from pruneaug_cli.evaluation.options import price_options
 from pruneaug_cli.evaluation.stitch import StitchedEvaluator, stitch
 
 __all__ = [
+    "BatchNormCorrection",
     "DatabaseEntry",
     "EarlyStop",
     "EvidenceFile",

@@ -1,10 +1,17 @@
-"""Batch-norm statistics of a model whose weights have changed."""
+"""Batch-norm statistics of a model whose weights have changed.
 
-from collections.abc import Iterable, Iterator
+Statistics of a few calibration batches are not those that training has averaged over all of its
+data: to replace them costs accuracy even where no weight has changed. So they are moved instead,
+by as much as the statistics of the same batches have moved since the model was dense
+(:class:`BatchNormCorrection`); what the choice of batches does to both cancels out.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pruneaug_cli.evaluation.batches import Args, Device, in_evaluation_mode, on_device
 
@@ -20,6 +27,70 @@ def batch_norms(model: nn.Module) -> list[BatchNorm]:
     ]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Statistics:
+    """Running mean and variance of one layer, each of shape (channels,)."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+class BatchNormCorrection:
+    r"""Moves running statistics by what changed weights do to those of calibration batches.
+
+    .. math:: \mu' = \mu + (m' - m), \qquad
+       \sigma'^2 + \epsilon = (\sigma^2 + \epsilon) \frac{v' + \epsilon}{v + \epsilon}
+
+    with the dense model's running statistics \mu, \sigma^2, and m, v and m', v' the average
+    statistics over the batches of the dense and of the changed model. Weights that have not
+    changed leave all as it was.
+
+    Args:
+        model: the dense model; as before afterwards.
+        batches: positional inputs of the model; none: nothing is ever corrected.
+        device: where the model is.
+
+    References:
+        Owen, "Monte Carlo theory, methods and examples", 2013, section 8.9: the dense model's
+        statistics serve as control variates.
+    """
+
+    def __init__(self, model: nn.Module, batches: Sequence[Args], device: Device = "cpu") -> None:
+        self._batches, self._device = tuple(batches), device
+        norms = batch_norms(model)
+        before = [norm.state_dict() for norm in norms]
+        before = [{name: value.clone() for name, value in state.items()} for state in before]
+        self._trained = [_statistics(norm) for norm in norms]
+        try:
+            reestimate_batch_norm(model, self._batches, device)
+            self._dense = [_statistics(norm) for norm in norms]
+        finally:
+            for norm, state in zip(norms, before, strict=True):
+                norm.load_state_dict(state)
+
+    def apply(self, model: nn.Module) -> None:
+        """Correct the statistics of ``model``, the dense one with other weights, in place."""
+        reestimate_batch_norm(model, self._batches, self._device)
+        norms = batch_norms(model)
+        for norm, trained, dense in zip(norms, self._trained, self._dense, strict=True):
+            _move(norm, trained, dense)
+
+
+def _statistics(norm: BatchNorm) -> _Statistics:
+    assert norm.running_mean is not None and norm.running_var is not None  # noqa: S101, PT018
+    return _Statistics(norm.running_mean.clone(), norm.running_var.clone())
+
+
+def _move(norm: BatchNorm, trained: _Statistics, dense: _Statistics) -> None:
+    found = _statistics(norm)
+    mean = trained.mean + (found.mean - dense.mean)
+    # of a channel that was constant, v = 0, all variance is new: the formula says so
+    scale = (found.variance + norm.eps) / (dense.variance + norm.eps)
+    variance = ((trained.variance + norm.eps) * scale - norm.eps).clamp_min(0.0)
+    norm.running_mean.copy_(mean)  # type: ignore[union-attr]
+    norm.running_var.copy_(variance)  # type: ignore[union-attr]
+
+
 def reestimate_batch_norm(model: nn.Module, batches: Iterable[Args], device: Device) -> None:
     """Replace running means and variances by the plain average over the batches.
 
@@ -33,7 +104,7 @@ def reestimate_batch_norm(model: nn.Module, batches: Iterable[Args], device: Dev
 
     References:
         Frantar and Alistarh, "Optimal Brain Compression", NeurIPS 2022, section 5: statistics
-        corrected on calibration data after one-shot pruning.
+        re-estimated on calibration data after one-shot pruning.
     """
     norms = batch_norms(model)
     if not norms:

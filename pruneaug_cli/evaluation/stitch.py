@@ -6,12 +6,13 @@ the weights in and taking them out again is milliseconds.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from pruneaug_cli.core import Partial, Plan
-from pruneaug_cli.evaluation.batch_norm import batch_norms, reestimate_batch_norm
+from pruneaug_cli.evaluation.batch_norm import BatchNormCorrection, batch_norms
 from pruneaug_cli.evaluation.batches import Args, Device
 from pruneaug_cli.evaluation.database import LayerDatabase
 from pruneaug_cli.evaluation.memory import channels_last, keep_freed_memory
@@ -24,8 +25,7 @@ def stitch(
     database: LayerDatabase,
     plan: Plan,
     *,
-    batches: Sequence[Args] = (),
-    device: Device = "cpu",
+    correction: BatchNormCorrection | None = None,
 ) -> Iterator[nn.Module]:
     """Put the plan's weights into the model; the dense ones come back at the end.
 
@@ -36,9 +36,7 @@ def stitch(
         model: the dense model whose weights the database was built from.
         database: weights of every option.
         plan: one choice per layer.
-        batches: inputs for re-estimating batch-norm statistics; none: they stay as they are. A
-            plan that prunes nothing leaves them alone too.
-        device: where the model is.
+        correction: of batch-norm statistics; None: they stay as they are.
 
     Raises:
         PlanError: the database has no such option.
@@ -48,9 +46,9 @@ def stitch(
     with _restored(_touched(model, pruned)):
         for name, entry in entries.items():
             set_matrix(model, name, entry.weight)
-        if pruned:
+        if pruned and correction is not None:
             with channels_last(model):
-                reestimate_batch_norm(model, batches, device)
+                correction.apply(model)
         yield model
 
 
@@ -61,7 +59,7 @@ class StitchedEvaluator:
         model: the dense model; it is as before after every call.
         database: weights of every option.
         evaluate: metric of a model, or as much of it as was needed.
-        batches: inputs for re-estimating batch-norm statistics.
+        batches: inputs for the correction of batch-norm statistics.
         device: where the model is.
     """
 
@@ -76,19 +74,23 @@ class StitchedEvaluator:
     ) -> None:
         keep_freed_memory()
         self.model, self.database = model, database
-        self.batches, self.device = tuple(batches), device
+        self._batches, self._device = tuple(batches), device
         self._evaluate = evaluate
 
+    @cached_property
+    def correction(self) -> BatchNormCorrection:
+        """Of batch-norm statistics, for :func:`stitch`; the dense model runs when first asked."""
+        with channels_last(self.model):
+            return BatchNormCorrection(self.model, self._batches, self._device)
+
     def __call__(self, plan: Plan) -> float | Partial:
-        """Stitch, re-estimate batch norm, evaluate, restore.
+        """Stitch, correct batch norm, evaluate, restore.
 
         Raises:
             PlanError: the database has no such option.
         """
         with (
-            stitch(
-                self.model, self.database, plan, batches=self.batches, device=self.device
-            ) as model,
+            stitch(self.model, self.database, plan, correction=self.correction) as model,
             channels_last(model),
         ):
             return self._evaluate(model)

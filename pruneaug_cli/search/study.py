@@ -8,8 +8,12 @@ part of it, so another one can be asked of the same study. ``optuna-dashboard`` 
 A trial whose evaluation ended early has ``stopped``: samples seen, of how many, and the largest
 drop that was of interest then.
 
-Study attributes (``schema_version`` 1): ``fingerprint`` of the problem, ``strategy``, ``seed``;
+Study attributes: ``schema_version``, ``fingerprint`` of the problem, ``strategy``, ``seed``;
 ``begun:KEY``, how many trials were complete when a family of questions was first asked.
+
+Schema history (``schema_version``):
+    1: first version.
+    2: metrics have batch norm corrected, no longer re-estimated.
 
 Several processes and machines may work on a study. Each claims a trial by beginning it: the
 database numbers trials one after the other, and of two with the same plan the first has it. A
@@ -45,7 +49,7 @@ from pruneaug_cli.search.storage import (
 from pruneaug_cli.search.strategies.contract import Proposal, Space
 from pruneaug_cli.search.trial import Trial
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _BEGUN = "begun:"
 _DEATHS = 3  # processes that may die on a plan before it is left alone
 

@@ -260,14 +260,14 @@ def test_a_search_says_nothing_of_its_own(storage, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_only_study_storage_and_sampler_know_optuna():
+def test_only_the_record_of_a_search_and_its_sampler_know_optuna():
     package = Path(pruneaug_cli.search.__file__).parent
     users = {
         p.name
         for p in package.rglob("*.py")
         if re.search("^(import|from) optuna", p.read_text(), re.M)
     }
-    assert users == {"sampler.py", "storage.py", "study.py"}
+    assert users == {"remarks.py", "sampler.py", "storage.py", "study.py"}
 
 
 def stopping_beyond(max_drop, asked):
