@@ -27,6 +27,7 @@ from tests.native.programs import (
     branches,
     convolution,
     large_layers,
+    long_strips,
     network,
     normalisation,
     numbers,
@@ -79,6 +80,7 @@ def checked_cases(seed: int) -> list[Case]:
     single = [_single(rng, make(rng)) for make in (convolution, product) for _ in range(40)]
     large = [_single(rng, program) for program in large_layers(rng)]
     large += [_single(rng, packed_layers(rng), samples) for samples in (50, 201)]
+    large += [_single(rng, long_strips(rng), samples) for samples in (14, 87)]
     whole = [network(rng, block, positive=True) for block in BLOCKS]
     whole += [branches(rng, block, size, positive=True) for block in BLOCKS for size in SIZES]
     return [*single, *large, _normalised(rng), *(_positive(rng, program) for program in whole)]

@@ -224,6 +224,21 @@ def packed_layers(rng: np.random.Generator) -> RegionProgram:
     )
 
 
+def long_strips(rng: np.random.Generator) -> RegionProgram:
+    """Dense linear layers whose strips are made in parts, for every length of a vector; one pads,
+    one adds rows in its last part, one has weights of more than a huge page."""
+    return RegionProgram(
+        (Rows(2800), Rows(192)),
+        (
+            Linear(0, 0),
+            Linear(0, 1, Epilogue(residual=1, activation=RELU)),
+        ),
+        (2, 3),
+        tuple(weight(rng, rows, 2800, "dense") for rows in (100, 192)),
+        (),
+    )
+
+
 def _maybe(rng: np.random.Generator, value: int | None) -> list[int | None]:
     return [value if rng.random() < 0.5 else None]
 

@@ -119,41 +119,55 @@ PA_INLINE void NAME(entry)(const float *from, const float *weight, NAME(vec) acc
 
 /* NT samples of a packed tile. U entries at a time, as with one sample, where additions would wait
  * for each other. */
-PA_INLINE void NAME(packed)(const pa_linear *l, const pa_rows *rows, const packed_strip *here,
+PA_INLINE void NAME(packed)(const pa_linear *l, const pa_rows *rows, const packed_part *part,
                             const float *x, int64_t sample, const int RV, const int NT,
                             const int U) {
-    const pa_strip *strip = here->strip;
-    const int32_t *offset = l->packed_offsets + strip->offset;
-    const float *weight = l->tokens.values + strip->value, *later = here->later;
-    const int64_t step = here->step, valid = rows->samples - sample;
+    const pa_strip *strip = part->strip;
+    const int32_t *offset = part->offset, entries = part->entries;
+    const float *weight = part->weight, *later = part->later;
+    const int64_t step = part->step, valid = rows->samples - sample;
     NAME(vec) acc[PA_ACCUMULATORS][4];
 #pragma GCC unroll 24
     for (int n = 0; n < U * NT; n++)
 #pragma GCC unroll 4
         for (int r = 0; r < RV; r++)
             acc[n][r] = n < NT ? NAME(load)(l->bias + strip->row + r * LANES) : (NAME(vec)){0};
+    if (!part->first)
+#pragma GCC unroll 12
+        for (int n = 0; n < NT; n++)
+#pragma GCC unroll 4
+            for (int r = 0; r < RV; r++)
+                acc[n][r] = NAME(load)(part->sums + (n * RV + r) * LANES);
     float *y = rows->y + sample * l->rows + strip->row;
-    if (here->fetch)
+    if (part->fetch && part->last)
 #pragma GCC unroll 12
         for (int n = 0; n < NT; n++)
 #pragma GCC unroll 4
             for (int r = 0; r < RV; r++) __builtin_prefetch(y + n * l->rows + r * LANES, 1);
     int32_t e = 0;
 #pragma GCC unroll 2
-    for (; e + U <= strip->entries; e += U)
+    for (; e + U <= entries; e += U)
 #pragma GCC unroll 2
         for (int u = 0; u < U; u++, weight += RV * LANES, later += step) {
             const float *soon = x + offset[e + u + SOON];
             __builtin_prefetch(soon);
             __builtin_prefetch(soon + NT - 1);
-            __builtin_prefetch(later);
+            __builtin_prefetch(later, 0, 2);
             NAME(entry)(x + offset[e + u], weight, acc + u * NT, RV, NT);
         }
-    if (e < strip->entries) NAME(entry)(x + offset[e], weight, acc, RV, NT);
+    if (e < entries) NAME(entry)(x + offset[e], weight, acc, RV, NT);
 #pragma GCC unroll 12
     for (int n = 0; n < NT && U > 1; n++)
 #pragma GCC unroll 4
         for (int r = 0; r < RV; r++) acc[n][r] += acc[NT + n][r];
+    if (!part->last) {
+#pragma GCC unroll 12
+        for (int n = 0; n < NT; n++)
+#pragma GCC unroll 4
+            for (int r = 0; r < RV; r++)
+                *(NAME(memory) *)(part->sums + (n * RV + r) * LANES) = acc[n][r];
+        return;
+    }
     if (strip->rows != strip->height || valid < NT) {
 #pragma GCC unroll 12
         for (int n = 0; n < NT; n++)

@@ -5,7 +5,9 @@
  * cache line per sample, and use four bytes of each. So tiles of samples are transposed first, and
  * an entry's inputs are neighbours; then a strip's weights stay in the nearest cache and the tiles
  * stream by. A few tiles make a pass: their inputs and outputs stay in the second cache from one
- * strip to the next. */
+ * strip to the next. The strips of a dense layer do not fit there: they are made in parts that stay
+ * in the nearest cache, the sums of a tile are kept from one part to the next, and a pass takes more
+ * tiles, because the whole matrix comes from memory for each. */
 #include "tokens.h"
 
 #include <stdlib.h>
@@ -21,7 +23,11 @@ enum {
     MOST_AS_ROWS = PA_TOKENS_AS_ROWS,
     QUAD = 4,                 /* samples packed together */
     MOST_QUADS = PA_TOKENS_PITCH / QUAD, /* of a tile, for two vectors of outputs */
+    LONG_STRIP = 32 << 10,    /* floats that leave the second cache no room */
+    PART = 4 << 10,           /* floats of such a strip that stay in the nearest cache */
+    HIGHEST = 4 * PA_LANES,   /* rows of a strip */
     PASS = 3,                 /* tiles: a whole matrix of weights is read for each pass */
+    LONG_PASS = 6,            /* where that comes from memory */
     FAR_FLOATS = 128 << 10,   /* outputs that are fetched before they are written */
     ELEMENT = 8,              /* multiply-adds that take as long as packing a float */
 };
@@ -35,12 +41,18 @@ static void finish_part(const pa_rows *rows, const float *sums, int64_t place, i
     pa_activate_span(rows->y + place, count, NULL, rows->activation);
 }
 
+/* Some entries of a strip, for the tiles of a pass one after the other. */
 typedef struct {
     const pa_strip *strip;
+    const int32_t *offset;
+    const float *weight;
+    int32_t entries;
     const float *later; /* weights that are fetched meanwhile, `step` floats per entry */
     int64_t step;
-    int fetch; /* outputs too, before they are written */
-} packed_strip;
+    float *sums;     /* of the tile: from the parts before, for those behind */
+    int first, last; /* of the strip's parts */
+    int fetch;       /* outputs too, before they are written */
+} packed_part;
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
@@ -66,8 +78,8 @@ typedef struct {
 #endif
 
 typedef void (*rows_function)(const pa_linear *, const pa_rows *, int32_t, int32_t, int64_t);
-typedef void (*packed_function)(const pa_linear *, const pa_rows *, const packed_strip *,
-                                const float *, int64_t);
+typedef void (*packed_function)(const pa_linear *, const pa_rows *, packed_part *, const float *,
+                                int64_t);
 
 /* Tiles of samples that lie as rows; one sample alone. */
 #define TILE_OF_ROWS(TYPE, RV, NT)                                                            \
@@ -90,13 +102,15 @@ typedef void (*packed_function)(const pa_linear *, const pa_rows *, const packed
 /* Tiles of packed samples: as many at a time as there are accumulators for. */
 #define TILE_OF_PACKED(TYPE, RV, SIZE)                                                        \
     static void TYPE##_##RV##p##SIZE(const pa_linear *l, const pa_rows *rows,                 \
-                                     const packed_strip *strip, const float *x,               \
-                                     int64_t sample) {                                        \
+                                     packed_part *part, const float *x, int64_t sample) {     \
         enum { MOST = PA_ACCUMULATORS / RV };                                                 \
         enum { NT = SIZE <= MOST ? SIZE : SIZE <= 2 * MOST ? SIZE / 2 : SIZE / 4 };           \
         enum { U = 2 * NT <= MOST ? 2 : 1 };                                                  \
-        for (int n = 0; n < SIZE; n += NT)                                                    \
-            TYPE##_packed(l, rows, strip, x + n, sample + n, RV, NT, U);                      \
+        for (int n = 0; n < SIZE; n += NT) {                                                  \
+            TYPE##_packed(l, rows, part, x + n, sample + n, RV, NT, U);                       \
+            part->sums += NT * part->strip->height;                                           \
+            part->later += part->step * part->entries;                                        \
+        }                                                                                     \
     }
 #define TILES_OF_PACKED(TYPE, RV) TILE_OF_PACKED(TYPE, RV, 8) TILE_OF_PACKED(TYPE, RV, 12)
 
@@ -125,6 +139,7 @@ TILES_OF_PACKED(quarter, 1)
 
 typedef struct {
     int32_t height, most; /* rows of a strip; samples of a tile of rows */
+    int32_t groups;       /* that packed samples are made in */
     rows_function rows[MOST_ROWS];
     packed_function packed[2]; /* of 8, of 12 samples */
 } family;
@@ -133,23 +148,24 @@ typedef struct {
     {TYPE##_##RV##x1, TYPE##_##RV##x2, TYPE##_##RV##x3, TYPE##_##RV##x4,                      \
      TYPE##_##RV##x5, TYPE##_##RV##x6, TYPE##_##RV##x7, TYPE##_##RV##x8}
 #define PACKED(TYPE, RV) {TYPE##_##RV##p8, TYPE##_##RV##p12}
+#define GROUPS(RV) (8 * RV <= PA_ACCUMULATORS ? 1 : 4 * RV <= PA_ACCUMULATORS ? 2 : 4)
 
 /* Highest first; the last is the least and pads. */
 static const family families[] = {
 #if PA_ACCUMULATORS >= 24
-    {4 * PA_LANES, 6, {full_4x1, full_4x2, full_4x3, full_4x4, full_4x5, full_4x6},
+    {HIGHEST, 6, GROUPS(4), {full_4x1, full_4x2, full_4x3, full_4x4, full_4x5, full_4x6},
      PACKED(full, 4)},
-    {2 * PA_LANES, 8, ROWS_8(full, 2), PACKED(full, 2)},
+    {2 * PA_LANES, 8, GROUPS(2), ROWS_8(full, 2), PACKED(full, 2)},
 #else
-    {4 * PA_LANES, 2, {full_4x1, full_4x2}, PACKED(full, 4)},
-    {2 * PA_LANES, 5, {full_2x1, full_2x2, full_2x3, full_2x4, full_2x5}, PACKED(full, 2)},
+    {HIGHEST, 2, GROUPS(4), {full_4x1, full_4x2}, PACKED(full, 4)},
+    {2 * PA_LANES, 5, GROUPS(2), {full_2x1, full_2x2, full_2x3, full_2x4, full_2x5}, PACKED(full, 2)},
 #endif
-    {PA_LANES, 8, ROWS_8(full, 1), PACKED(full, 1)},
+    {PA_LANES, 8, GROUPS(1), ROWS_8(full, 1), PACKED(full, 1)},
 #if PA_LANES > 8
-    {8, 8, ROWS_8(half, 1), PACKED(half, 1)},
+    {8, 8, GROUPS(1), ROWS_8(half, 1), PACKED(half, 1)},
 #endif
 #if PA_LANES > 4
-    {4, 8, ROWS_8(quarter, 1), PACKED(quarter, 1)},
+    {4, 8, GROUPS(1), ROWS_8(quarter, 1), PACKED(quarter, 1)},
 #endif
 };
 enum { FAMILIES = sizeof families / sizeof *families };
@@ -174,6 +190,7 @@ typedef struct {
     float *packed;
     int64_t quads, tiles;   /* fours of samples, the last filled up, in tiles of two or three */
     int64_t from, to;       /* tiles of this pass */
+    int is_long;            /* strips do not fit the second cache: they are made in parts */
 } token_work;
 
 /* The end of the strips that are as high as the first. */
@@ -225,30 +242,50 @@ static void pack_tiles(const void *context, int32_t first, int32_t last) {
     }
 }
 
-/* While the tiles of one strip are made, the weights of the next come from afar: all at once they
- * would keep its first tile waiting. */
+/* All tiles of the pass with some entries of a strip. */
+static void run_part(const token_work *work, const family *kernels, packed_part *part) {
+    for (int64_t t = work->from; t < work->to; t++)
+        kernels->packed[tile_size(work, t) / QUAD - 2](work->linear, work->rows, part,
+                                                       packed_tile(work, t), tile_start(work, t));
+}
+
+/* A strip in parts of about equal size. While the tiles of one are made, the weights of the next
+ * come from afar: all at once they would keep its first tile waiting. */
+static void run_strip(const token_work *work, const pa_strip *strip) {
+    float sums[LONG_PASS * PA_TOKENS_PITCH * HIGHEST];
+    const pa_strips *strips = &work->linear->tokens;
+    const family *kernels = family_of(strip->height);
+    const int64_t groups = (work->to - work->from) * kernels->groups, entries = strip->entries;
+    const int64_t parts = work->is_long ? entries * strip->height / PART + 1 : 1;
+    packed_part part = {.strip = strip,
+                        .offset = work->linear->packed_offsets + strip->offset,
+                        .weight = strips->values + strip->value,
+                        .step = (strip->height + groups - 1) / groups,
+                        .first = 1,
+                        .fetch = work->rows->samples * work->linear->rows > FAR_FLOATS};
+    for (int64_t p = 0; p < parts; p++, part.first = 0) {
+        part.entries = (int32_t)(entries * (p + 1) / parts - entries * p / parts);
+        part.last = p == parts - 1;
+        part.later = part.weight + (int64_t)part.entries * strip->height;
+        part.sums = sums;
+        run_part(work, kernels, &part);
+        part.offset += part.entries;
+        part.weight += (int64_t)part.entries * strip->height;
+    }
+}
+
 static void run_packed(const void *context, int32_t first, int32_t last) {
     const token_work *work = context;
-    const pa_strips *strips = &work->linear->tokens;
-    const int64_t tiles = work->to - work->from;
-    for (int32_t s = first; s < last; s++) {
-        const pa_strip *strip = &strips->strip[s];
-        const packed_function *kernels = family_of(strip->height)->packed;
-        const int64_t step = (strip->height + tiles - 1) / tiles;
-        packed_strip here = {
-            strip, strips->values + strip->value + (int64_t)strip->entries * strip->height, step,
-            work->rows->samples * work->linear->rows > FAR_FLOATS};
-        for (int64_t t = work->from; t < work->to; t++, here.later += step * strip->entries)
-            kernels[tile_size(work, t) / QUAD - 2](work->linear, work->rows, &here,
-                                                   packed_tile(work, t), tile_start(work, t));
-    }
+    for (int32_t s = first; s < last; s++) run_strip(work, &work->linear->tokens.strip[s]);
 }
 
 static int run_passes(token_work *work, pa_scratch *scratch, pa_crew *crew) {
     const pa_linear *linear = work->linear;
-    const int64_t passes = (work->tiles + PASS - 1) / PASS;
+    work->is_long = linear->tokens.floats / linear->tokens.count >= LONG_STRIP;
+    const int64_t most = work->is_long ? LONG_PASS : PASS;
+    const int64_t passes = (work->tiles + most - 1) / most;
     const int64_t tile_floats = PA_TOKENS_PITCH * (int64_t)linear->cols;
-    work->packed = pa_scratch_take(scratch, PASS * tile_floats);
+    work->packed = pa_scratch_take(scratch, most * tile_floats);
     if (!work->packed) return -1;
     for (int64_t pass = 0; pass < passes; pass++) {
         work->from = work->tiles * pass / passes;
