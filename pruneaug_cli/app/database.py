@@ -9,7 +9,7 @@ from pruneaug_cli.app.candidates import Candidates
 from pruneaug_cli.app.prepared import PreparedModel
 from pruneaug_cli.app.recipe import Recipe, SearchSettings
 from pruneaug_cli.app.run_directory import RunDirectory
-from pruneaug_cli.criteria import PruningMethod, ReconstructionSettings
+from pruneaug_cli.criteria import HarmMeasure, PruningMethod, ReconstructionSettings
 from pruneaug_cli.errors import TaskError
 from pruneaug_cli.evaluation import (
     EvidenceFile,
@@ -51,10 +51,15 @@ def make_database(
         wanted,
         run.database,
         method=PruningMethod(settings.criterion, ReconstructionSettings(ridge=settings.ridge)),
-        harm=settings.harm,
+        harm=harm_measure(settings, prepared),
         workers=settings.workers,
         progress=progress,
     )
+
+
+def harm_measure(settings: SearchSettings, prepared: PreparedModel) -> HarmMeasure:
+    """What the recipe says, or else the better measure that the task allows."""
+    return settings.harm or ("loss" if prepared.task.has("train_batches") else "output")
 
 
 def require_gradients(settings: SearchSettings, prepared: PreparedModel) -> None:
@@ -63,7 +68,7 @@ def require_gradients(settings: SearchSettings, prepared: PreparedModel) -> None
     Raises:
         TaskError: it lacks ``train_batches``.
     """
-    asking = _why_gradients(settings)
+    asking = _why_gradients(settings, prepared)
     if asking is not None and not prepared.task.has("train_batches"):
         raise TaskError(
             f"{prepared.task.address}: {asking} needs gradients of the loss, and the task has no "
@@ -87,7 +92,7 @@ def gather_evidence(
         TaskError: the task lacks a function that the evidence needs.
     """
     require_gradients(settings, prepared)
-    needs_gradients = _why_gradients(settings) is not None
+    needs_gradients = _why_gradients(settings, prepared) is not None
     base = digest_text(prepared.checkpoint, prepared.task.address)
     key = digest_text(base, str(settings.evidence_batches))
     found = {
@@ -95,7 +100,7 @@ def gather_evidence(
             EvidenceFile(run.evidence, name, "inputs", key),
             EvidenceFile(run.evidence, name, "gradients", base) if needs_gradients else None,
             scores=settings.criterion == "taylor",
-            curvature=settings.harm == "loss",
+            curvature=harm_measure(settings, prepared) == "loss",
         )
         for name in names
     }
@@ -106,8 +111,8 @@ def gather_evidence(
     return found
 
 
-def _why_gradients(settings: SearchSettings) -> str | None:
-    if settings.harm == "loss":
+def _why_gradients(settings: SearchSettings, prepared: PreparedModel) -> str | None:
+    if harm_measure(settings, prepared) == "loss":
         return "search.harm: loss"
     return "search.criterion: taylor" if settings.criterion == "taylor" else None
 

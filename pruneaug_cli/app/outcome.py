@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from pruneaug_cli.app.database import harm_measure
 from pruneaug_cli.app.prepared import PreparedModel
 from pruneaug_cli.app.pricing import Pricing
 from pruneaug_cli.app.recipe import Recipe
@@ -31,7 +32,7 @@ def result_of_search(
         **result_of_study(recipe, prepared, pricing, problem, found),
         **result_of_plan(recipe, prepared, pricing, problem, found.best, found.trials),
         "search": {
-            **_study(recipe, found),
+            **_study(recipe, prepared, found),
             "max_drop": problem.max_drop,
             "target_latency_s": problem.target_latency_s,
             "chosen": found.best.number,
@@ -53,7 +54,7 @@ def result_of_study(
         **result_of_task(recipe, prepared, pricing),
         "dense": {"metric": problem.dense_metric, "latency_s": pricing.network.dense_latency_s},
         "space": _space(pricing, problem),
-        "search": _study(recipe, found),
+        "search": _study(recipe, prepared, found),
         "trials": len(found.trials),
     }
 
@@ -233,10 +234,10 @@ def _option(options: Sequence[Option], choice: LayerChoice) -> Option:
     return next(option for option in options if option.choice == choice)
 
 
-def _study(recipe: Recipe, found: SearchResult) -> Document:
+def _study(recipe: Recipe, prepared: PreparedModel, found: SearchResult) -> Document:
     return {
         "strategy": recipe.search.strategy,
-        "harm": recipe.search.harm,
+        "harm": harm_measure(recipe.search, prepared),
         "evaluations": found.evaluations,
         "front": [trial.number for trial in found.front],
         "trials": [_trial(trial) for trial in found.trials],

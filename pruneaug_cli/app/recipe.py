@@ -245,10 +245,10 @@ class SearchSettings(Section):
         default="obs", description="obs, gradual, hessian-diagonal, magnitude or taylor"
     )
     ridge: Positive = Field(default=0.01, description="added to the diagonal, relative to its mean")
-    harm: Literal["output", "loss"] = Field(
-        default="output",
+    harm: Literal["output", "loss"] | None = Field(
+        default=None,
         description="how harm is measured: output, the error of a layer's output, or loss, the "
-        "expected rise of the loss, which needs train_batches",
+        "expected rise of the loss; null: loss where the task has train_batches",
     )
     evidence_batches: Count | None = Field(
         default=None, description="null: all calibration batches"

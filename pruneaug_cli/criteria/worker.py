@@ -3,7 +3,10 @@
 import scipy.linalg  # noqa: F401 (its BLAS must be loaded before it can be limited)
 from threadpoolctl import threadpool_limits
 
+from pruneaug_cli.children import end_with_parent
 
-def use_one_thread() -> None:
-    """Let the BLAS of this process use one thread: the other workers have the other cores."""
+
+def begin_work() -> None:
+    """End with the parent, and let BLAS use one thread: other workers have the other cores."""
+    end_with_parent()
     threadpool_limits(limits=1)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pruneaug_cli.core import BlockGrid, BlockShape, FloatMatrix, LayerChoice, MatrixShape
 from pruneaug_cli.criteria import EvidenceSource, HarmMeasure, PruningMethod
-from pruneaug_cli.criteria.worker import use_one_thread
+from pruneaug_cli.criteria.worker import begin_work
 from pruneaug_cli.errors import UnsupportedError
 from pruneaug_cli.evaluation.database import LayerDatabase, PathAddress
 from pruneaug_cli.evaluation.path import PathJob, compute_path, is_computed
@@ -160,7 +160,7 @@ def _in_processes(todo: Sequence[PathJob], inputs: _Inputs, workers: int) -> Ite
     # not forked: torch's and BLAS's threads do not survive a fork
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        min(workers, len(todo)), mp_context=context, initializer=use_one_thread
+        min(workers, len(todo)), mp_context=context, initializer=begin_work
     ) as pool:
         try:
             yield from _within(todo, inputs, pool, workers, spare_bytes())

@@ -6,13 +6,13 @@ Ctrl-C, which a terminal sends to everybody: the search decides what happens the
 """
 
 import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 
+from pruneaug_cli.children import end_with_parent
 from pruneaug_cli.core import Plan
 from pruneaug_cli.search.engine import MakeEvaluate, OpenEngine, Outcome, WorkerDiedError
 from pruneaug_cli.search.worker import Worker
@@ -119,7 +119,7 @@ def _interrupts_ignored() -> Iterator[None]:
 def _work(connection: Connection, make: MakeEvaluate) -> None:
     """Evaluate plans until the connection ends: the whole life of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     worker = Worker(make)
     while True:
         try:
@@ -127,10 +127,3 @@ def _work(connection: Connection, make: MakeEvaluate) -> None:
         except (EOFError, OSError):
             return
         connection.send(worker.outcome(plan))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -71,24 +71,42 @@ def _completed(database):
     return {}
 
 
+def _wait_for_a_trial(database, known, search):
+    """Until a trial is complete that is not ``known``, or the search has ended."""
+    while search.poll() is None and not _completed(database).keys() - known.keys():
+        time.sleep(0.05)
+
+
+def _wait_for_the_end_of(processes):
+    """No worker outlives its search."""
+    deadline = time.monotonic() + 30.0
+    while any(Path(f"/proc/{process}").exists() for process in processes):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="finds workers in /proc")
 def test_killed_at_random_moments_a_search_with_two_workers_loses_nothing(prepared, tmp_path):
     """Ten SIGKILLs, to a worker or to the search itself, from the database's building on."""
     profile, undisturbed = prepared
     run, dice = tmp_path / "killed", random.Random(4)  # noqa: S311  no secret
     endless = [*_command(profile, run), "--trials", "10000"]
-    survivors, kills = {}, 0
+    survivors, kills, seen = {}, 0, set()
     while kills < 10:
         with _start(endless) as search:
             while search.poll() is None:
-                time.sleep(dice.uniform(0.5, 3.0))
+                if kills % 2:  # half of the moments lie between trials, not before the first
+                    _wait_for_a_trial(run / "study.db", _completed(run / "study.db"), search)
+                time.sleep(dice.uniform(0.0, 2.0))
                 workers = _workers(search.pid)
                 if not workers:
                     continue  # it is about to start them
                 kills += 1
+                seen |= set(workers)
                 victim = dice.choice([workers[0], workers[-1], search.pid])
                 os.kill(search.pid if kills == 10 else victim, signal.SIGKILL)
             assert search.returncode == -signal.SIGKILL, search.stderr.read()
+        _wait_for_the_end_of(seen)
         found = _completed(run / "study.db")
         assert found.items() >= survivors.items()
         survivors = found
