@@ -7,7 +7,6 @@ Ctrl-C, which a terminal sends to everybody: the search decides what happens the
 
 import multiprocessing
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
@@ -15,6 +14,7 @@ from multiprocessing.connection import Connection, wait
 from pruneaug_cli.children import end_with_parent
 from pruneaug_cli.core import Plan
 from pruneaug_cli.search.engine import MakeEvaluate, OpenEngine, Outcome, WorkerDiedError
+from pruneaug_cli.search.interrupts import interrupts_deferred
 from pruneaug_cli.search.worker import Worker
 
 _PATIENCE_S = 1.0  # for a process that is about to end by itself
@@ -89,7 +89,7 @@ class _Process:
         self.connection, theirs = context.Pipe()
         # not a daemon: those may have no children, and data loaders do
         self._process = context.Process(target=_work, args=(theirs, make))
-        with _interrupts_ignored():
+        with _interrupts_kept_from_children():
             self._process.start()
         theirs.close()  # so that the end of the process is the end of the connection
 
@@ -104,16 +104,16 @@ class _Process:
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """What is started in here ignores Ctrl-C from its first moment on."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _interrupts_kept_from_children() -> Iterator[None]:
+    """What is started in here is not interrupted by Ctrl-C, from its first moment on."""
+    mask = getattr(signal, "pthread_sigmask", None)  # inherited; there is none on Windows
+    with interrupts_deferred():
+        before = mask and mask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            if mask:
+                mask(signal.SIG_SETMASK, before)
 
 
 def _work(connection: Connection, make: MakeEvaluate) -> None:

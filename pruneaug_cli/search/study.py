@@ -36,6 +36,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pruneaug_cli.core import Partial, Plan
 from pruneaug_cli.errors import InputError, RunError, UsageError
+from pruneaug_cli.search.interrupts import uninterrupted
 from pruneaug_cli.search.owner import is_gone, this_process
 from pruneaug_cli.search.problem import SearchProblem
 from pruneaug_cli.search.sampler import distribution, quiet_optuna
@@ -101,6 +102,7 @@ class Study:
         self._mine: set[int] = set()
         self._read: dict[int, Trial] = {}
 
+    @uninterrupted
     def record(self) -> Record:
         """What is known now."""
         trials = [t for t in self._study.get_trials(deepcopy=False) if "plan" in t.user_attrs]
@@ -127,6 +129,7 @@ class Study:
             self._study.set_user_attr(name, len(self.record().known))
         return int(self._study.user_attrs[name])
 
+    @uninterrupted
     def sweep(self) -> None:
         """Mark trials failed whose process died: of this machine at once, others by heartbeat."""
         states = (TrialState.RUNNING, TrialState.WAITING)
@@ -138,6 +141,7 @@ class Study:
         with experiments_allowed():
             optuna.storages.fail_stale_trials(self._study)
 
+    @uninterrupted
     def claim(self, proposal: Proposal, predicted_latency_s: float, space: Space) -> int | None:
         """Record that a plan is being evaluated here; None when another process has it.
 
@@ -166,6 +170,7 @@ class Study:
             return None
         return key
 
+    @uninterrupted
     def complete(
         self,
         key: int,
@@ -191,6 +196,7 @@ class Study:
             return False
         return True
 
+    @uninterrupted
     def fail(self, key: int, failure: Failure | None = None) -> None:
         """Record that the trial has no result; without a ``failure``, that its process died."""
         self._let_go(key)
@@ -201,6 +207,7 @@ class Study:
         except UpdateFinishedTrialError:
             pass  # others were faster
 
+    @uninterrupted
     def abandon(self, failure: Failure) -> None:
         """Record that nothing this process has in flight will have a result.
 

@@ -110,7 +110,7 @@ def test_an_interrupt_ends_all_processes_and_leaves_nothing_in_flight(script, tm
     assert not any(Path(f"/proc/{process}").exists() for process in processes)
     with contextlib.closing(sqlite3.connect(database)) as connection:
         states = {state for (state,) in connection.execute("select state from trials")}
-    assert states == {"COMPLETE", "FAIL"}
+    assert states <= {"COMPLETE", "FAIL"}  # nothing runs
 
 
 def test_two_searches_share_a_study_and_no_plan_is_evaluated_twice(script, tmp_path):
