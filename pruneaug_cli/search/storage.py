@@ -121,12 +121,17 @@ def _opened(storage: str) -> RDBStorage:
                     heartbeat_interval=BEAT_S,
                     grace_period=GRACE_S,
                 )
-        except DBAPIError as error:
-            met = isinstance(error, IntegrityError) or "exist" in str(error.orig)
-            if opening == _OPENINGS or not met:
+        except (DBAPIError, OptunaError) as error:
+            if opening == _OPENINGS or not _is_collision(error):
                 raise
             time.sleep(0.2 * opening)
     raise AssertionError("not reached")
+
+
+def _is_collision(error: Exception) -> bool:
+    """Whether another process made the same table, or the same first row, a moment earlier."""
+    cause = error.__cause__ if isinstance(error, OptunaError) else error
+    return isinstance(cause, IntegrityError) or "exist" in str(getattr(cause, "orig", ""))
 
 
 class Heart:

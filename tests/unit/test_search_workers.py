@@ -10,6 +10,7 @@ import threading
 
 import optuna
 import pytest
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Option, Plan
 from pruneaug_cli.errors import RunError, TaskError, UnsupportedError
@@ -249,6 +250,29 @@ def test_a_search_waits_for_what_others_have_in_flight_and_does_it_when_they_die
 def _leave(storage):
     with study(storage) as mine:
         claim(mine, PLANS[0])
+
+
+def _collisions():
+    """What two processes that make the same database at the same moment were seen to meet."""
+    there = OperationalError("create", {}, sqlite3.OperationalError("table studies already exists"))
+    twice = IntegrityError("insert", {}, sqlite3.IntegrityError("UNIQUE constraint failed"))
+    wrapped = optuna.exceptions.StorageInternalError("an exception is raised")
+    wrapped.__cause__ = there
+    return [there, twice, wrapped]
+
+
+def test_who_meets_another_making_the_database_tries_again(storage, monkeypatch):
+    collisions, make = _collisions(), storage_module.RDBStorage
+
+    def collide(*words, **more):
+        if collisions:
+            raise collisions.pop()
+        return make(*words, **more)
+
+    monkeypatch.setattr(storage_module, "RDBStorage", collide)
+    monkeypatch.setattr(storage_module.time, "sleep", lambda _: None)
+    assert len(search(storage, evaluate).trials) > 0
+    assert collisions == []
 
 
 def test_a_database_that_is_lost_meanwhile_is_told_in_one_line(storage):
