@@ -7,31 +7,38 @@ evaluated is not evaluated again for another, but counts, with the time it took,
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from optuna._hypervolume import compute_hypervolume  # in public only as a figure
 
-from pruneaug_cli.core import Plan, pareto_front
+from pruneaug_cli.core import Partial, Plan, pareto_front
 from pruneaug_cli.errors import BudgetError
 from pruneaug_cli.search import SearchProblem, run_search
 from pruneaug_cli.search.strategies.uniform import uniform_plans
 
-COUNTED_DROPS = 5.0
-"""Plans that lose more than this many times the largest drop allowed add no hypervolume."""
+COUNTED_DROPS = 2.0
+"""Plans that lose more than this many times the largest drop allowed add no hypervolume, and an
+evaluation may end where a plan is sure to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """A plan, its predicted latency, its metric, and how long the evaluation took."""
+    """A plan, its predicted latency, what its evaluation said, and how long that took."""
 
     plan: Plan
     predicted_latency_s: float
-    metric: float
+    found: float | Partial
     seconds: float
+
+    @property
+    def metric(self) -> float:
+        """The metric; an estimate, beyond all drops of interest, where the evaluation ended."""
+        return self.found.metric if isinstance(self.found, Partial) else self.found
 
 
 class Evaluations:
@@ -45,7 +52,10 @@ class Evaluations:
     """
 
     def __init__(
-        self, problem: SearchProblem, evaluate: Callable[[Plan], float], path: Path | None
+        self,
+        problem: SearchProblem,
+        evaluate: Callable[[Plan], float | Partial],
+        path: Path | None,
     ) -> None:
         self._problem, self._evaluate, self._path = problem, evaluate, path
         self._known: dict[Plan, Evaluated] = {}
@@ -53,7 +63,7 @@ class Evaluations:
         lines = path.read_text("utf-8").splitlines() if path and path.is_file() else []
         if lines[:1] == [header]:
             for line in lines[1:]:
-                self._remember(**json.loads(line))
+                self._remember(json.loads(line))
         elif path is not None:
             path.write_text(f"{header}\n", "utf-8")
 
@@ -61,18 +71,21 @@ class Evaluations:
         """What is known of the plan, or else what its evaluation says."""
         if plan not in self._known:
             started = time.perf_counter()
-            metric = self._evaluate(plan)
-            row = {"plan": plan.to_json(), "metric": metric}
+            found = self._evaluate(plan)
+            row: dict[str, object] = {"plan": plan.to_json()}
+            row |= {"partial": asdict(found)} if isinstance(found, Partial) else {"metric": found}
             row["seconds"] = time.perf_counter() - started
-            self._remember(**row)
+            self._remember(row)
             if self._path is not None:
                 with self._path.open("a", encoding="utf-8") as stream:
                     stream.write(f"{json.dumps(row)}\n")
         return self._known[plan]
 
-    def _remember(self, plan: object, metric: float, seconds: float) -> None:
-        made = Plan.from_json(plan)
-        self._known[made] = Evaluated(made, self._problem.latency_s(made), metric, seconds)
+    def _remember(self, row: Mapping[str, Any]) -> None:
+        plan = Plan.from_json(row["plan"])
+        found = Partial(**row["partial"]) if "partial" in row else float(row["metric"])
+        latency_s = self._problem.latency_s(plan)
+        self._known[plan] = Evaluated(plan, latency_s, found, float(row["seconds"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +114,12 @@ def attempt(
     asked: list[Evaluated] = []
     looked_up_s = 0.0
 
-    def evaluate(plan: Plan) -> float:
+    def evaluate(plan: Plan) -> float | Partial:
         nonlocal looked_up_s
         begun = time.perf_counter()
         asked.append(evaluations(plan))
         looked_up_s += time.perf_counter() - begun
-        return asked[-1].metric
+        return asked[-1].found
 
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="pruneaug-") as folder, suppress(BudgetError):

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from contest import (
+    COUNTED_DROPS,
     Attempt,
     Evaluated,
     Evaluations,
@@ -31,7 +32,7 @@ from contest import (
 from options import check_common, read_list, refusing, write_rows
 
 from pruneaug_cli.app.database import make_database
-from pruneaug_cli.app.evaluator import stitched
+from pruneaug_cli.app.evaluator import early_stop, stitched
 from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
 from pruneaug_cli.app.pricing import Pricing, price
 from pruneaug_cli.app.recipe_reader import read_recipe
@@ -219,11 +220,12 @@ def _open(
     prepared, run = prepare_recipe(recipe), RunDirectory(folder)
     pricing = price(prepared, recipe, run, silent)
     database = make_database(run, recipe, prepared, pricing.candidates, silent)
-    evaluator = stitched(prepared, database)
+    dense_metric = prepared.task.quick_evaluate(prepared.model, "cpu")
+    stop = early_stop(recipe, prepared, dense_metric, COUNTED_DROPS * options.max_drop)
+    evaluator = stitched(prepared, database, stop)
     problem = SearchProblem(
-        pricing.options(database.harm), pricing.network.rest_s,
-        prepared.task.quick_evaluate(prepared.model, "cpu"), prepared.task.higher_is_better,
-        max_drop=options.max_drop,
+        pricing.options(database.harm), pricing.network.rest_s, dense_metric,
+        prepared.task.higher_is_better, max_drop=options.max_drop,
     )  # fmt: skip
     exporter = Exporter(prepared, database, evaluator, pricing, folder, options.seconds)
     return problem, evaluator, exporter

@@ -9,7 +9,7 @@ import pytest
 import search
 from contest import Evaluated, Evaluations
 
-from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Option, Plan
+from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Option, Partial, Plan
 from pruneaug_cli.errors import UnsupportedError
 from pruneaug_cli.search import SearchProblem
 from tests.unit.scripts import require_refusal, run_script
@@ -77,15 +77,23 @@ def test_evaluations_to_reach_counts_up_to_the_first_as_good() -> None:
     assert reach(None) is None
 
 
+def test_an_evaluation_that_ended_early_is_remembered_as_such(tmp_path: Path) -> None:
+    path, plan = tmp_path / "evaluations.jsonl", Plan.of({"a": PRUNED[0], "b": DENSE})
+    early = Partial(0.75, samples=500, of=2000, max_drop=0.2)
+    Evaluations(PROBLEM, lambda _: early, path)(plan)
+    read = Evaluations(PROBLEM, metric, path)(plan)
+    assert (read.found, read.metric) == (early, 0.75)
+
+
 def test_hypervolume_is_the_part_of_the_square_that_is_dominated() -> None:
-    """Dense takes 2 s, and 0.5 is the largest drop that counts."""
+    """Dense takes 2 s, and 0.2 is the largest drop that counts."""
     assert contest.hypervolume(PROBLEM, []) == 0.0
-    assert contest.hypervolume(PROBLEM, [evaluated(1.0, 0.25)]) == pytest.approx(0.5 * 0.5)
-    two = [evaluated(1.0, 0.25), evaluated(0.5, 0.375)]
+    assert contest.hypervolume(PROBLEM, [evaluated(1.0, 0.1)]) == pytest.approx(0.5 * 0.5)
+    two = [evaluated(1.0, 0.1), evaluated(0.5, 0.15)]
     assert contest.hypervolume(PROBLEM, two) == pytest.approx(0.25 + 0.25 * 0.25)
-    useless = [evaluated(1.5, 0.3), evaluated(0.1, 0.6), evaluated(2.5, 0.0)]
+    useless = [evaluated(1.5, 0.12), evaluated(0.1, 0.24), evaluated(2.5, 0.0)]
     assert contest.hypervolume(PROBLEM, two + useless) == contest.hypervolume(PROBLEM, two)
-    assert contest.hypervolume(PROBLEM, [evaluated(1.0, -0.1)]) == pytest.approx(0.5)
+    assert contest.hypervolume(PROBLEM, [evaluated(1.0, -0.04)]) == pytest.approx(0.5)
 
 
 def test_uniform_plans_are_all_there_are() -> None:
