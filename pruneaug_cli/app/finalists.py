@@ -1,6 +1,7 @@
 """A short training of the best few plans of a search, which decides between them."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def choose(
     found: SearchResult,
     *,
     storage: str,
+    in_time: Callable[[], bool],
     progress: Progress,
 ) -> SearchResult:
     """Let a short training decide which of the best plans is the answer.
@@ -48,13 +50,14 @@ def choose(
         problem: the question.
         found: the search's answer.
         storage: database of the study.
+        in_time: whether another training may begin; what is known already counts all the same.
         progress: told of every training.
     """
     settings = finalist_settings(recipe)
     if settings is None or not basis.prepared.task.has("train_batches"):
         return found
     with open_remarks(storage, found.study_name) as remarks:
-        train = _Trainer(run, recipe, settings, basis, remarks, progress)
+        train = _Trainer(run, recipe, settings, basis, remarks, in_time, progress)
         return choose_finalist(problem, found, train, max_drop=recipe.goal.max_drop)
 
 
@@ -77,16 +80,17 @@ class _Trainer:
         settings: FinetuneSettings,
         basis: Basis,
         remarks: Remarks,
+        in_time: Callable[[], bool],
         progress: Progress,
     ) -> None:
         self._run, self._recipe, self._settings, self._basis = run, recipe, settings, basis
-        self._remarks, self._progress = remarks, progress
+        self._remarks, self._in_time, self._progress = remarks, in_time, progress
         self._topic = f"finalist-{digest_text(dump_json(settings.to_json()))[:12]}"
 
-    def __call__(self, trial: Trial) -> float:
-        """The metric after the training."""
+    def __call__(self, trial: Trial) -> float | None:
+        """The metric after the training; None where it is not known and no time is left."""
         metric = self._remarks.find(trial.number, self._topic)
-        if metric is None:
+        if metric is None and self._in_time():
             metric = self._train(trial)
             self._remarks.write(trial.number, self._topic, metric)
             self._state_path(trial).unlink(missing_ok=True)

@@ -37,7 +37,8 @@ def result_of_search(
             "target_latency_s": problem.target_latency_s,
             "chosen": found.best.number,
             "uniform": None if found.best_uniform is None else found.best_uniform.number,
-            "finalists": [{"trial": f.trial, "metric": f.metric} for f in found.finalists],
+            "finalists": _finalists(found),
+            "finalists_untrained": found.finalists_untrained,
         },
     }
 
@@ -244,6 +245,14 @@ def _study(recipe: Recipe, prepared: PreparedModel, found: SearchResult) -> Docu
     }
 
 
+def _finalists(found: SearchResult) -> list[Document]:
+    before = {trial.number: trial.metric for trial in found.trials}
+    return [
+        {"trial": f.trial, "metric_before": before[f.trial], "metric_after": f.metric}
+        for f in found.finalists
+    ]
+
+
 def _trial(trial: Trial) -> Document:
     return {
         "number": trial.number,
@@ -252,4 +261,5 @@ def _trial(trial: Trial) -> Document:
         "metric": trial.metric,
         "seconds": trial.seconds,
         "samples": None if trial.partial is None else trial.partial.samples,
+        "of": None if trial.partial is None else trial.partial.of,
     }

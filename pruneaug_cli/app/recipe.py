@@ -218,7 +218,11 @@ class SearchSettings(Section):
         "squarest, tallest, widest, random-block or unstructured",
     )
     trials: Count = Field(default=40, description="plans to evaluate")
-    timeout_s: Seconds | None = Field(default=None, alias="timeout", description="null: no limit")
+    timeout_s: Seconds | None = Field(
+        default=None,
+        alias="timeout",
+        description="no trial and no finalist's training begins after it; null: no limit",
+    )
     workers: Count = Field(default=1, description="plans evaluated at a time, each in a process")
     engine: str = Field(
         default="processes", description="processes of this machine, or ray: tasks of a cluster"

@@ -25,12 +25,16 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
                          layer's harm, as the default strategy learnt it, or null
     skipped              [{name, kind, reason}]: layers with weights that stay dense
     search               {strategy, harm, evaluations, max_drop, target_latency_s, chosen, front,
-                         uniform, trials}: harm output or loss; evaluations by the last call, the
-                         other trials were known; the drop and target it worked under, or null
-                         (a floor relaxed by what training should win, a target less its margin);
-                         chosen a trial's number, front numbers, uniform the best uniform plan's
-                         number or null, trials [{number, origin, predicted_latency_s, metric,
-                         seconds}]
+                         uniform, trials, finalists, finalists_untrained}: harm output or loss;
+                         evaluations by the last call, the other trials were known; the drop and
+                         target it worked under, or null (a floor relaxed by what training should
+                         win, a target less its margin); chosen a trial's number, front numbers,
+                         uniform the best uniform plan's number or null, trials [{number, origin,
+                         predicted_latency_s, metric, seconds, samples, of}], metric an estimate
+                         and samples of those there are where an evaluation ended early, else null;
+                         finalists [{trial, metric_before, metric_after}] in the order they were
+                         trained, metric_before one-shot; finalists_untrained whether more would
+                         have been trained, had there been time
     trials               how many were evaluated
     tightened            steps by which a missed latency target was tightened (``app/margin.py``)
     member               in a member of a family: its name, also that of its folder

@@ -1,5 +1,6 @@
 """``pruneaug search``: from a checkpoint to a plan, and to the weights pruned by it."""
 
+import math
 import shlex
 import time
 from collections.abc import Iterator
@@ -104,6 +105,7 @@ def search_run(
     basis = Basis(prepared, pricing, database, stitched(prepared, database, stop))
     make = MakeEvaluator.of(recipe, run.database, stop, trust=trust)
     url = storage or f"sqlite:///{run.study.resolve()}"
+    ends_s = time.monotonic() + (recipe.search.timeout_s or math.inf)
     with _engine(recipe, basis.evaluator, make) as engine:
         found = run_family(
             problems,
@@ -121,7 +123,10 @@ def search_run(
     for (own, goal), problem, best in zip(asked.values(), problems, found, strict=True):
         if isinstance(best, SearchResult):
             tell = labelled(progress, "" if own is run else own.path.name)
-            best = choose(own, goal, basis, problem, best, storage=url, progress=tell)
+            best = choose(
+                own, goal, basis, problem, best, storage=url,
+                in_time=lambda: time.monotonic() < ends_s, progress=tell,
+            )  # fmt: skip
         answers.append(Answer(own, goal, problem, best))
     return keep_answers(run, recipe, basis, answers, seconds=time.monotonic() - started)
 

@@ -8,6 +8,9 @@ best ``PER_BAND`` plans.
   drop after its training, to slower ones until one does. The fastest that keeps it wins; where none
   does, the one that loses least.
 - A target is given: the two bands next to it. The most accurate after training wins.
+
+Who has no time for all of them chooses among those that were trained; without any the search's
+answer stays.
 """
 
 import math
@@ -24,8 +27,8 @@ MOST = 6
 _WIDTH = math.log(1.05)
 _BANDS_WITHIN = 2
 
-Train = Callable[[Trial], float]
-"""Trains the plan of a trial for a short time and returns its metric."""
+Train = Callable[[Trial], float | None]
+"""Trains the plan of a trial for a short time and returns its metric; None: no time is left."""
 
 
 def choose_finalist(
@@ -42,13 +45,20 @@ def choose_finalist(
     Returns:
         The same with the winner as ``best``, and ``finalists`` in the order they were trained.
     """
+    trainings = _Trainings(train)
     if problem.target_latency_s is not None:
-        finalists = _within(problem, found, train, problem.target_latency_s)
-        kept = finalists
+        _within(problem, found, trainings, problem.target_latency_s)
+        kept = finalists = trainings.finalists
     else:
         allowed = replace(problem, max_drop=max_drop)
-        finalists = _towards_the_drop(allowed, found, train)
+        _towards_the_drop(allowed, found, trainings)
+        finalists = trainings.finalists
         kept = [f for f in finalists if allowed.excess_drop(f.metric) <= 0.0]
+    found = replace(
+        found, finalists=tuple(finalists), finalists_untrained=trainings.are_out_of_time
+    )
+    if not finalists:
+        return found
     trials = {trial.number: trial for trial in found.trials}
 
     def rank(finalist: Finalist) -> tuple[float, float, int]:
@@ -58,24 +68,38 @@ def choose_finalist(
         return (*order, finalist.trial)
 
     winner = min(kept or finalists, key=rank)
-    return replace(found, best=trials[winner.trial], finalists=tuple(finalists))
+    return replace(found, best=trials[winner.trial])
 
 
-def _towards_the_drop(problem: SearchProblem, found: SearchResult, train: Train) -> list[Finalist]:
-    """Finalists from the answer's band on, until the drop is just kept."""
+class _Trainings:
+    """Trains plans, one after the other, until there are enough or no time is left."""
+
+    def __init__(self, train: Train) -> None:
+        self._train = train
+        self.finalists: list[Finalist] = []
+        self.are_out_of_time = False
+
+    def __call__(self, trial: Trial) -> float | None:
+        """The metric of a trial's plan after its training; None: no more are trained."""
+        if self.are_out_of_time or len(self.finalists) == MOST:
+            return None
+        metric = self._train(trial)
+        if metric is None:
+            self.are_out_of_time = True
+        else:
+            self.finalists.append(Finalist(trial.number, metric))
+        return metric
+
+
+def _towards_the_drop(problem: SearchProblem, found: SearchResult, train: _Trainings) -> None:
+    """Train from the answer's band on, until the drop is just kept."""
     bands = _bands(problem, found.trials, found.best.predicted_latency_s)
     own = [found.best, *(trial for trial in bands[0] if trial != found.best)][:PER_BAND]
-    finalists: list[Finalist] = []
 
     def keeps(plans: Sequence[Trial]) -> bool:
         """Whether a plan of the band keeps the drop; the rest of the band is not trained then."""
-        for trial in plans:
-            if len(finalists) == MOST:
-                return False
-            finalists.append(Finalist(trial.number, train(trial)))
-            if problem.excess_drop(finalists[-1].metric) <= 0.0:
-                return True
-        return False
+        metrics = map(train, plans)
+        return any(m is not None and problem.excess_drop(m) <= 0.0 for m in metrics)
 
     if keeps(own):
         faster = sorted((index for index in bands if index < 0), reverse=True)
@@ -86,18 +110,18 @@ def _towards_the_drop(problem: SearchProblem, found: SearchResult, train: Train)
         for index in sorted(index for index in bands if index > 0):
             if keeps(bands[index]):
                 break
-    return finalists
 
 
 def _within(
-    problem: SearchProblem, found: SearchResult, train: Train, target_s: float
-) -> list[Finalist]:
-    """The best of the bands next to the target."""
+    problem: SearchProblem, found: SearchResult, train: _Trainings, target_s: float
+) -> None:
+    """Train the best of the bands next to the target."""
     inside = [t for t in found.trials if problem.excess(t.predicted_latency_s, t.metric) <= 0.0]
     bands = _bands(problem, inside, target_s)
     nearest = sorted(bands, reverse=True)[:_BANDS_WITHIN]
     chosen = [found.best, *(t for index in nearest for t in bands[index] if t != found.best)]
-    return [Finalist(trial.number, train(trial)) for trial in chosen[: PER_BAND * _BANDS_WITHIN]]
+    for trial in chosen[: PER_BAND * _BANDS_WITHIN]:
+        train(trial)
 
 
 def _bands(

@@ -66,6 +66,7 @@ class SearchResult:
         storage: URL of the storage.
         finalists: trials whose plans were trained for a short time, in that order; ``best`` is one
             of them then.
+        finalists_untrained: whether there were more of them than there was time for.
     """
 
     trials: tuple[Trial, ...]
@@ -77,6 +78,7 @@ class SearchResult:
     study_name: str
     storage: str
     finalists: tuple[Finalist, ...] = ()
+    finalists_untrained: bool = False
 
 
 def front_of(problem: SearchProblem, trials: Sequence[Trial]) -> tuple[Trial, ...]:

@@ -22,4 +22,5 @@ def test_hopeless_plans_are_given_up_and_the_answer_is_not_one(mini_profile, inv
     trials = json.loads((tmp_path / "early" / "result.json").read_text())["search"]
     given_up = {trial["number"] for trial in trials["trials"] if trial["samples"]}
     assert given_up, early.out
+    assert all(trial["samples"] < trial["of"] for trial in trials["trials"] if trial["samples"])
     assert not given_up & {trials["chosen"], *trials["front"]}

@@ -92,6 +92,37 @@ def test_within_a_target_the_most_accurate_after_training_wins():
     assert decide(target, LADDER, reached, max_drop=0.01) == (2, [3, 2])
 
 
+def ends_after(count, question, trials, reached, max_drop=0.01):
+    """Chosen when the time is over after so many trainings: number, finalists, whether it was."""
+    trained = iter(range(count))
+
+    def train(asked):
+        return reached[asked.number] if next(trained, None) is not None else None
+
+    result = choose_finalist(question, found(question, *trials), train, max_drop=max_drop)
+    return result.best.number, [f.trial for f in result.finalists], result.finalists_untrained
+
+
+def test_when_time_is_over_the_best_so_far_is_the_answer():
+    reached = {5: 0.90, 4: 0.895, 3: 0.88}
+    assert ends_after(0, RELAXED, LADDER, reached) == (5, [], True)
+    assert ends_after(2, RELAXED, LADDER, reached) == (4, [5, 4], True)
+    assert ends_after(3, RELAXED, LADDER, reached) == (4, [5, 4, 3], False)
+    assert ends_after(1, RELAXED, LADDER, {5: 0.88}) == (5, [5], True)
+    target = problem(target_latency_s=1.1**3)
+    assert ends_after(1, target, LADDER, {3: 0.85}, max_drop=None) == (3, [3], True)
+
+
+def test_no_plan_is_begun_once_one_had_no_time():
+    asked = []
+
+    def never(trial):
+        asked.append(trial.number)
+
+    result = choose_finalist(RELAXED, found(RELAXED, *LADDER), never, max_drop=0.01)
+    assert (asked, result.best.number) == ([5], 5)
+
+
 def test_remarks_stay_with_the_study(tmp_path):
     storage = f"sqlite:///{tmp_path / 'study.db'}"
     result = run_search(
