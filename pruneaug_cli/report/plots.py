@@ -17,6 +17,7 @@ Trial = Mapping[str, Any]
 
 GREY, BLUE, RED, ORANGE, GREEN = "#9aa5b1", "#2b6cb0", "#c53030", "#dd6b20", "#2f855a"
 REST = "rest of the network"
+EARLY = "ended early: estimates"
 
 
 def pareto_figure(document: Document) -> go.Figure | None:
@@ -25,19 +26,23 @@ def pareto_figure(document: Document) -> go.Figure | None:
     trials = [trial for trial in search.get("trials", ()) if _is_complete(trial)]
     if not trials:
         return None
+    early = [trial for trial in trials if trial.get("samples")]
     front = sorted(
         _pick(trials, set(search.get("front", ()))), key=lambda t: float(t["predicted_latency_s"])
     )
     figure = go.Figure()
     for name, points, style in (
-        ("trials", trials, {"color": GREY, "size": 7}),
+        ("trials", [t for t in trials if t not in early], {"color": GREY, "size": 7}),
+        (EARLY, early, {"color": GREY, "size": 6, "symbol": "x-thin-open"}),
         ("Pareto front", front, {"color": BLUE, "size": 8}),
         ("best uniform plan", _pick(trials, {search.get("uniform")}),
          {"color": ORANGE, "size": 13, "symbol": "square"}),
         ("chosen", _pick(trials, _chosen(document)),
          {"color": RED, "size": 16, "symbol": "star"}),
     ):  # fmt: skip
-        figure.add_trace(_points(name, points, document, style, line=name == "Pareto front"))
+        if points or name != EARLY:
+            line = name == "Pareto front"
+            figure.add_trace(_points(name, points, document, style, line=line))
     _add_model(figure, "dense", document.get("dense", {}), "diamond")
     _add_model(figure, "exported, measured", document.get("sparse", {}), "diamond-open")
     _add_limits(figure, document)
@@ -126,11 +131,15 @@ def _points(
 
 
 def _describe(trial: Trial, document: Document) -> str:
-    """Speed-up over dense, number and origin of a trial."""
+    """Speed-up over dense, number and origin of a trial; what was seen, where it ended early."""
     dense_s = document.get("dense", {}).get("latency_s")
     speedup = ratio(dense_s, trial["predicted_latency_s"])
     faster = "" if speedup is None else f"{show('times', speedup)}, "
-    return f"{faster}trial {trial['number']}, {html.escape(str(trial['origin']))}"
+    text = f"{faster}trial {trial['number']}, {html.escape(str(trial['origin']))}"
+    if not trial.get("samples"):
+        return text
+    seen, of = show("count", trial["samples"]), show("count", trial["of"])
+    return f"{text}<br>ended early: {seen} of {of} samples"
 
 
 def _add_model(figure: go.Figure, name: str, model: Mapping[str, Any], symbol: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pruneaug_cli.report.family import family_table, tightened_note
+from pruneaug_cli.report.finalists import finalists_tables, untrained_note
 from pruneaug_cli.report.outside import outside_tables
 from pruneaug_cli.report.plan import plan_table
 from pruneaug_cli.report.prediction import prediction_note
@@ -36,12 +37,14 @@ _STEPS = (  # what proves that a step has run, and the command that runs it
 def run_view(document: Document) -> tuple[Table, ...]:
     """The result so far, the plan, how it was found, what stayed outside the regions or dense."""
     if "family" in document:
-        notes = tuple(note for note in (_search_note(document), *_places(document)) if note)
+        notes = (_search_note(document), _early_note(document), *_places(document))
+        notes = tuple(note for note in notes if note)
         tables = [family_table(document, notes), *space_tables(document.get("space", ()))]
         return (*tables, *skipped_tables(document.get("skipped", ())))
     tables = [result_table(document)]
     if "plan" in document:
         tables.append(plan_table(document))
+    tables += finalists_tables(document)
     tables += space_tables(document.get("space", ()))
     tables += outside_tables(document.get("export", {}).get("outside", ()))
     return (*tables, *skipped_tables(document.get("skipped", ())))
@@ -74,6 +77,7 @@ def result_table(document: Document) -> Table:
 def _result_notes(document: Document) -> list[str]:
     notes = [_goal_note(document), _changes_note(document), _prediction_note(document)]
     notes += [tightened_note(document.get("tightened")), _search_note(document)]
+    notes += [_early_note(document), untrained_note(document)]
     notes += [_export_note(document), *_missing_steps(document), *_places(document)]
     return [note for note in notes if note]
 
@@ -125,6 +129,19 @@ def _search_note(document: Document) -> str:
     return (
         f"{note}. Best uniform plan: {show('metric', number(uniform['metric']))} at "
         f"{show('ms', number(uniform['predicted_latency_s']))} ms."
+    )
+
+
+def _early_note(document: Document) -> str:
+    """How many trials ended early, and how much of the data they were spared."""
+    trials = (document.get("search") or {}).get("trials", ())
+    early = [(trial["samples"], trial["of"]) for trial in trials if trial.get("samples")]
+    if not early:
+        return ""
+    seen, of = (sum(counts) for counts in zip(*early, strict=True))
+    return (
+        f"Ended early, as hopeless: {len(early)} of {len(trials)} trials, which saw "
+        f"{show('count', seen)} of {show('count', of)} samples."
     )
 
 

@@ -33,7 +33,9 @@ def test_the_page_holds_tables_and_plots():
     page = _own_part(render_html(RESULT))
     for piece in ('id="plot-pareto"', 'id="plot-latency"', 'id="plot-sparsity"', 'id="plot-harm"',
                   'id="plot-coefficients"', "0.9867", "Size of the search space", "10^12.3",
-                  "conv 64 64 3 3 16 16 1 1", "grouped convolution", "Time spent"):  # fmt: skip
+                  "Finalists", "after training", "0.9875", "Ended early, as hopeless: 1 of 4",
+                  "ended early: 64 of 360 samples", "conv 64 64 3 3 16 16 1 1",
+                  "grouped convolution", "Time spent"):  # fmt: skip
         assert piece in page
 
 
@@ -58,6 +60,7 @@ def test_the_pareto_plot_shows_trials_front_chosen_uniform_and_dense_in_ms():
     assert figure is not None
     traces = {trace.name: (list(trace.x), list(trace.y)) for trace in figure.data}
     assert traces["trials"] == (pytest.approx([1.9, 1.8, 1.21]), [0.97, 0.985, 0.951])
+    assert traces["ended early: estimates"] == (pytest.approx([1.1]), [0.62])
     assert traces["Pareto front"] == (pytest.approx([1.21, 1.8]), [0.951, 0.985])
     assert traces["chosen"] == (pytest.approx([1.21]), [0.951])
     assert traces["best uniform plan"] == (pytest.approx([1.9]), [0.97])
@@ -112,6 +115,13 @@ def test_harm_is_named_as_it_was_measured(harm, text):
     figure = harm_figure({**RESULT, "search": {**RESULT["search"], "harm": harm}})
     assert figure is not None
     assert text in figure.layout.yaxis.title.text
+
+
+def test_a_plot_without_early_ends_does_not_speak_of_them():
+    trials = [trial for trial in RESULT["search"]["trials"] if "samples" not in trial]
+    figure = pareto_figure({**RESULT, "search": {**RESULT["search"], "trials": trials}})
+    assert figure is not None
+    assert "ended early: estimates" not in [trace.name for trace in figure.data]
 
 
 def test_trials_without_a_metric_are_left_out_of_the_plot():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pruneaug_cli.report.finalists import finalists_tables
 from pruneaug_cli.report.outside import outside_tables
 from pruneaug_cli.report.plan import plan_table
 from pruneaug_cli.report.prediction import prediction_note
@@ -163,6 +164,41 @@ def test_cuts_are_listed_with_what_they_leave():
         ["later", "3", "–", "–"],
     ]
     assert space_tables(()) == ()
+
+
+@pytest.mark.parametrize(
+    ("finalists", "note"),
+    [
+        (RESULT["search"]["finalists"], "the answer is the best of 2 that were"),
+        ([], "the answer is the search's own"),
+    ],
+)
+def test_finalists_that_there_was_no_time_for_are_told(finalists, note):
+    search = {**RESULT["search"], "finalists": finalists, "finalists_untrained": True}
+    tables = run_view({**RESULT, "search": search})
+    assert (
+        f"search.timeout was over before all finalists were trained: {note}. "
+        "To train the others, search again in the same folder."
+    ) in tables[0].notes
+    assert ("Finalists" in [table.title for table in tables]) == bool(finalists)
+
+
+def test_finalists_are_shown_with_their_metric_before_and_after_training():
+    (table,) = finalists_tables(RESULT)
+    assert table.cells() == [
+        ["2", "1.210", "0.9510", "0.9840", "yes"],
+        ["1", "1.800", "0.9850", "0.9875", "no"],
+    ]
+    assert finalists_tables({"search": {"trials": []}}) == finalists_tables({}) == ()
+
+
+def test_trials_that_ended_early_are_counted_with_what_they_saw():
+    note = "Ended early, as hopeless: 1 of 4 trials, which saw 64 of 360 samples."
+    assert note in run_view(RESULT)[0].notes
+    assert note in run_view({**RESULT, "family": []})[0].notes
+    trials = [trial for trial in RESULT["search"]["trials"] if "samples" not in trial]
+    text = to_text(run_view({**RESULT, "search": {**RESULT["search"], "trials": trials}}))
+    assert "Ended early" not in text
 
 
 def test_a_narrow_terminal_leaves_spare_columns_out_and_says_so(monkeypatch):
