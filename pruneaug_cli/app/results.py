@@ -152,6 +152,21 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
+class PreflightTarget:
+    """A latency target of a family, judged before the search.
+
+    Attributes:
+        name: of the goal.
+        target_latency_s: what it asks for, converted from a speed-up where need be.
+        satisfiable: whether it can be reached.
+    """
+
+    name: str
+    target_latency_s: float
+    satisfiable: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PreflightResult:
     """What a search could reach, before anything is spent (``search --dry-run``).
 
@@ -166,8 +181,10 @@ class PreflightResult:
         space_before: number of plans before cuts, as a power of ten.
         space_after: the same after cuts.
         space: what each cut leaves (``app/candidates.py``), the first row before any.
-        target_latency_s: what the goal asks for, converted from a speed-up where need be.
-        satisfiable: whether the target can be reached; ``None`` without a target.
+        target_latency_s: what the goal asks for, converted from a speed-up where need be; of a
+            family the fastest.
+        satisfiable: whether the target can be reached, all of them in a family; ``None`` without.
+        targets: those of a family one by one, in the order they were given; else none.
     """
 
     task: str
@@ -184,6 +201,7 @@ class PreflightResult:
     target_latency_s: float | None
     satisfiable: bool | None
     space: tuple[Cut, ...] = ()
+    targets: tuple[PreflightTarget, ...] = ()
 
     def to_json(self) -> Document:
         """All fields, with ``schema_version``."""

@@ -27,7 +27,7 @@ from pruneaug_cli.app.pricing import Pricing, price
 from pruneaug_cli.app.recipe import Recipe, dump_recipe
 from pruneaug_cli.app.recipe_reader import read_recipe
 from pruneaug_cli.app.requests import SearchRequest
-from pruneaug_cli.app.results import Document, PreflightResult, RunResult
+from pruneaug_cli.app.results import Document, PreflightResult, PreflightTarget, RunResult
 from pruneaug_cli.app.run_directory import RunDirectory
 from pruneaug_cli.criteria import require_criterion
 from pruneaug_cli.evaluation import LayerDatabase, StitchedEvaluator
@@ -170,12 +170,19 @@ def _engine(recipe: Recipe, here: StitchedEvaluator, make: MakeEvaluator) -> Ite
 
 
 def look_ahead(prepared: PreparedModel, recipe: Recipe, pricing: Pricing) -> PreflightResult:
-    """What a search could reach, from prices alone; of a family, whether the fastest target can."""
-    goals = tuple(recipe.members().values()) or (recipe,)
-    targets = {pricing.target_latency_s(goal): goal for goal in goals}
-    target_s = min((target for target in targets if target is not None), default=None)
-    planned_s = pricing.planned_latency_s(targets[target_s])
-    known = preflight(_question(targets[target_s], pricing, planned_s))
+    """What a search could reach, from prices alone: each target of a family for itself."""
+    goals = recipe.members() or {"": recipe}
+    each = {
+        name: preflight(_question(goal, pricing, pricing.planned_latency_s(goal)))
+        for name, goal in goals.items()
+    }
+    known, *_ = each.values()
+    targets = tuple(
+        PreflightTarget(name, target_s, each[name].satisfiable)
+        for name, goal in goals.items()
+        if (target_s := pricing.target_latency_s(goal)) is not None
+    )
+    distinct = {target.target_latency_s for target in targets}
     baseline = pricing.network.dense_latency_s
     return PreflightResult(
         task=prepared.task.address,
@@ -190,8 +197,9 @@ def look_ahead(prepared: PreparedModel, recipe: Recipe, pricing: Pricing) -> Pre
         space_before=pricing.candidates.log10_before,
         space_after=pricing.candidates.log10_after,
         space=pricing.candidates.cuts,
-        target_latency_s=target_s,
-        satisfiable=None if known.target_s is None else known.satisfiable,
+        target_latency_s=min(distinct, default=None),
+        satisfiable=all(target.satisfiable for target in targets) if targets else None,
+        targets=targets if len(distinct) > 1 else (),
     )
 
 

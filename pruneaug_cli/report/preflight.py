@@ -23,7 +23,9 @@ def preflight_view(document: dict[str, Any]) -> tuple[Table, ...]:
         "fastest plan": document["min_latency_s"],
         "no choice changes this part": document["rest_s"],
     }
-    if document["target_latency_s"] is not None:
+    if document.get("targets"):
+        latencies |= {f"target {t['name']}": t["target_latency_s"] for t in document["targets"]}
+    elif document["target_latency_s"] is not None:
         latencies["target"] = document["target_latency_s"]
     rows = tuple(
         {"what": what, "latency_s": value, "speedup": ratio(baseline, value)}
@@ -39,15 +41,27 @@ def preflight_view(document: dict[str, Any]) -> tuple[Table, ...]:
 
 
 def _notes(document: dict[str, Any]) -> tuple[str, ...]:
+    count, before = show("count", document["layers"]), document["space_before"]
+    space = f"Plans: 10^{before:.0f}, after cuts 10^{document['space_after']:.0f}."
+    return (f"Prunable layers: {count}. {space}", *_verdicts(document))
+
+
+def _verdicts(document: dict[str, Any]) -> tuple[str, ...]:
+    """What can be reached: one verdict, or those on the targets of a family."""
+    if document.get("targets"):
+        names: dict[bool, list[str]] = {True: [], False: []}
+        for target in document["targets"]:
+            names[target["satisfiable"]].append(target["name"])
+        verdicts = {
+            f"Targets that can be reached: {', '.join(names[True])}.": names[True],
+            f"Targets that cannot be reached, no plan is that fast: {', '.join(names[False])}.": (
+                names[False]
+            ),
+        }
+        return tuple(text for text, found in verdicts.items() if found)
     verdict = {
         True: "The target can be reached.",
         False: "The target cannot be reached: no plan is that fast.",
         None: "No latency target: the search looks for the fastest plan above the accuracy floor.",
     }
-    return (
-        (
-            f"Prunable layers: {show('count', document['layers'])}. Plans: "
-            f"10^{document['space_before']:.0f}, after cuts 10^{document['space_after']:.0f}."
-        ),
-        verdict[document["satisfiable"]],
-    )
+    return (verdict[document["satisfiable"]],)

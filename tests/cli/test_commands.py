@@ -1,6 +1,7 @@
 """Each command: options become a request, a result becomes tables or one document."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from pruneaug_cli.app.results import (
     PlatformsResult,
     PlatformSummary,
     PreflightResult,
+    PreflightTarget,
     RunResult,
 )
 from pruneaug_cli.progress import Step
@@ -62,6 +64,14 @@ PREFLIGHT = PreflightResult(
     space=(
         Cut("blocks that divide the layer", 4000, 1800, 12.3),
         Cut("faster than dense", 60, 31, 9.1),
+    ),
+)  # fmt: skip
+PREFLIGHT_OF_A_FAMILY = replace(
+    PREFLIGHT, target_latency_s=0.0005, satisfiable=False,
+    targets=(
+        PreflightTarget("2x", 0.002, satisfiable=True),
+        PreflightTarget("3x", 0.004 / 3, satisfiable=True),
+        PreflightTarget("8x", 0.0005, satisfiable=False),
     ),
 )  # fmt: skip
 BENCH = BenchResult(
@@ -125,6 +135,13 @@ CASES: list[Any] = [
         id="preflight",
     ),
     pytest.param(
+        "search --task builtin:digits-cnn --platform laptop --target-speedup 2,3,8 --dry-run",
+        "search", "run_search", PREFLIGHT_OF_A_FAMILY,
+        SearchRequest(task="builtin:digits-cnn", platform="laptop", target_speedup=(2.0, 3.0, 8.0),
+                      dry_run=True),
+        id="preflight-family",
+    ),
+    pytest.param(
         "search --task builtin:digits-cnn --platform laptop --target-speedup 2,3,4 --max-drop 0.02",
         "search", "run_search", FAMILY,
         SearchRequest(task="builtin:digits-cnn", platform="laptop", max_drop=0.02,
@@ -186,7 +203,8 @@ def test_options_become_the_request_and_tables_go_to_stdout(
     assert outcome.code == 0
     assert outcome.err == "layers 1/2: stem\n"
     lines = [line.rstrip() for line in outcome.out.splitlines()]
-    name = "Family" if result is FAMILY else type(result).__name__
+    family = {id(FAMILY): "Family", id(PREFLIGHT_OF_A_FAMILY): "PreflightFamily"}
+    name = family.get(id(result), type(result).__name__)
     golden(f"cli/{name}.txt", "\n".join(lines) + "\n")
 
 

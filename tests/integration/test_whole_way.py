@@ -148,7 +148,27 @@ def test_a_dry_run_shows_what_can_be_reached_and_spends_nothing(mini_profile, in
     assert known["layers"] == 7
     assert known["max_speedup"] > 1.0
     assert known["space_after"] <= known["space_before"]
+    assert known["targets"] == []
     assert not (run / "study.db").exists()
+
+
+def test_a_dry_run_of_a_family_judges_every_target(mini_profile, invoke, tmp_path):
+    words = ("search", "--task", "builtin:digits-mini", "--platform", mini_profile, "--dry-run")
+    goal = ("--run", tmp_path / "dry", "--target-speedup", "1.1,1000,2000")
+    outcome = invoke(*words, *goal, "--json")
+    assert outcome.code == 0, outcome.err
+    known = json.loads(outcome.out)
+    judged = {target["name"]: target["satisfiable"] for target in known["targets"]}
+    assert judged == {"1.1x": True, "1000x": False, "2000x": False}
+    assert not known["satisfiable"]
+    assert known["target_latency_s"] == pytest.approx(known["baseline_latency_s"] / 2000)
+    out = invoke(*words, *goal).out
+    assert "Targets that can be reached: 1.1x.\n" in out
+    assert "Targets that cannot be reached, no plan is that fast: 1000x, 2000x.\n" in out
+
+    drops = ("--run", tmp_path / "dry", "--target-speedup", "1000", "--max-drop", "0.01,0.02")
+    known = json.loads(invoke(*words, *drops, "--json").out)
+    assert (known["targets"], known["satisfiable"]) == ([], False)  # one target for all
 
 
 def test_the_same_seed_gives_the_same_plan(mini_profile, invoke, tmp_path):
