@@ -6,7 +6,9 @@
 The first row times the passes on the dense model as the task gives it; the second searches in a
 folder of its own. ``ratio`` is a trial's time over the time of the passes: with everything around
 it in one process, within the evaluations (``seconds`` of the trials) when there are several.
-``--folder`` keeps evidence and database for the next time, but not the study.
+``early``: trials that ended early; ``share_seen``: of all samples that there were to evaluate;
+``cpu_s``: of this process, with one worker the whole search. ``--folder`` keeps evidence and
+database for the next time, but not the study.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import torch
 from options import check_common, refusing, write_rows
 
 from pruneaug_cli.app.evaluator import correction_batches
+from pruneaug_cli.app.outcome import drop_of
 from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
 from pruneaug_cli.app.recipe import Recipe
 from pruneaug_cli.app.recipe_reader import read_recipe
@@ -116,17 +119,20 @@ def _search(
     run: RunDirectory, recipe: Recipe, prepared: PreparedModel, threads: int, passes_s: float
 ) -> Row:
     watch = Stopwatch()
+    began_cpu_s = time.process_time()
     document = search_run(run, recipe, prepared, None, watch)
-    seconds = time.perf_counter() - watch.began_s
+    seconds, cpu_s = time.perf_counter() - watch.began_s, time.process_time() - began_cpu_s
     trials = document["search"]["trials"]
     evaluated_s = statistics.mean(trial["seconds"] for trial in trials)
     workers = recipe.search.workers
+    shares = [trial["samples"] / trial["of"] for trial in trials if trial["samples"]]
     cost_s = watch.trial_s if workers == 1 else evaluated_s
     return {
         "row": "search", "trials": len(trials), "threads": threads, "workers": workers,
-        "seconds": seconds, "prepared_s": watch.prepared_s, "trial_s": watch.trial_s,
-        "evaluation_s": evaluated_s, "ratio": cost_s / passes_s,
-        "metric": document["sparse"]["metric"],
+        "seed": recipe.seed, "seconds": seconds, "cpu_s": cpu_s, "prepared_s": watch.prepared_s,
+        "trial_s": watch.trial_s, "evaluation_s": evaluated_s, "ratio": cost_s / passes_s,
+        "early": len(shares), "share_seen": 1.0 - sum(1.0 - s for s in shares) / len(trials),
+        "metric": document["sparse"]["metric"], "drop": drop_of(document),
         "predicted_latency_s": document["predicted_latency_s"],
     }  # fmt: skip
 

@@ -27,6 +27,10 @@ def test_a_trial_is_timed_beside_its_passes(
     assert (search["trials"], search["workers"]) == (4, 1)
     assert search["ratio"] == pytest.approx(search["trial_s"] / passes["seconds"])
     assert search["seconds"] > search["prepared_s"] + 3 * search["trial_s"]
+    assert search["cpu_s"] > 0.0
+    assert 0.0 < search["share_seen"] <= 1.0
+    assert (search["early"] > 0) == (search["share_seen"] < 1.0)
+    assert search["drop"] <= 0.05 + 1e-9
 
 
 def test_one_trial_is_refused(
