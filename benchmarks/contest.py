@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from optuna._hypervolume import compute_hypervolume  # in public only as a figure
 
-from pruneaug_cli.core import Partial, Plan, pareto_front
+from pruneaug_cli.core import Evaluation, Partial, Plan, pareto_front
 from pruneaug_cli.errors import BudgetError
 from pruneaug_cli.search import SearchProblem, run_search
+from pruneaug_cli.search.engine import measured
 from pruneaug_cli.search.strategies.uniform import uniform_plans
 
 COUNTED_DROPS = 2.0
@@ -32,13 +33,13 @@ class Evaluated:
 
     plan: Plan
     predicted_latency_s: float
-    found: float | Partial
+    found: Evaluation
     seconds: float
 
     @property
     def metric(self) -> float:
         """The metric; an estimate, beyond all drops of interest, where the evaluation ended."""
-        return self.found.metric if isinstance(self.found, Partial) else self.found
+        return self.found.metric
 
 
 class Evaluations:
@@ -54,7 +55,7 @@ class Evaluations:
     def __init__(
         self,
         problem: SearchProblem,
-        evaluate: Callable[[Plan], float | Partial],
+        evaluate: Callable[[Plan], float | Evaluation],
         path: Path | None,
     ) -> None:
         self._problem, self._evaluate, self._path = problem, evaluate, path
@@ -71,9 +72,7 @@ class Evaluations:
         """What is known of the plan, or else what its evaluation says."""
         if plan not in self._known:
             started = time.perf_counter()
-            found = self._evaluate(plan)
-            row: dict[str, object] = {"plan": plan.to_json()}
-            row |= {"partial": asdict(found)} if isinstance(found, Partial) else {"metric": found}
+            row = {"plan": plan.to_json(), **asdict(measured(self._evaluate(plan)))}
             row["seconds"] = time.perf_counter() - started
             self._remember(row)
             if self._path is not None:
@@ -83,7 +82,8 @@ class Evaluations:
 
     def _remember(self, row: Mapping[str, Any]) -> None:
         plan = Plan.from_json(row["plan"])
-        found = Partial(**row["partial"]) if "partial" in row else float(row["metric"])
+        partial = None if row["partial"] is None else Partial(**row["partial"])
+        found = Evaluation(row["metric"], row["divergence"], partial)
         latency_s = self._problem.latency_s(plan)
         self._known[plan] = Evaluated(plan, latency_s, found, float(row["seconds"]))
 
@@ -114,7 +114,7 @@ def attempt(
     asked: list[Evaluated] = []
     looked_up_s = 0.0
 
-    def evaluate(plan: Plan) -> float | Partial:
+    def evaluate(plan: Plan) -> Evaluation:
         nonlocal looked_up_s
         begun = time.perf_counter()
         asked.append(evaluations(plan))

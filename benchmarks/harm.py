@@ -71,7 +71,7 @@ def _rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
     sign = 1.0 if prepared.task.higher_is_better else -1.0
 
     def drop(plan: Plan) -> float:
-        return sign * (dense - float(evaluate(plan)))
+        return sign * (dense - evaluate(plan).metric)
 
     priced = pricing.options(database.harm)
     rng = np.random.default_rng(options.seed)

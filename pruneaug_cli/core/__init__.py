@@ -2,6 +2,7 @@
 
 from pruneaug_cli.core.bsr import BsrMatrix
 from pruneaug_cli.core.choice import DENSE, LayerChoice
+from pruneaug_cli.core.evaluation import Evaluation
 from pruneaug_cli.core.geometry import ConvGeometry, Geometry, LinearGeometry, parse_geometry
 from pruneaug_cli.core.grid import BlockGrid, BoolMatrix, FloatMatrix
 from pruneaug_cli.core.mask import BlockMask, keep_best, removed_blocks
@@ -19,6 +20,7 @@ __all__ = [
     "BoolMatrix",
     "BsrMatrix",
     "ConvGeometry",
+    "Evaluation",
     "FloatMatrix",
     "Geometry",
     "LayerChoice",

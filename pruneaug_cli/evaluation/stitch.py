@@ -1,7 +1,8 @@
 """A model with the weights of a plan, for as long as a ``with`` block lasts.
 
-One trial costs one pass over the batches for batch-norm statistics and one evaluation; putting
-the weights in and taking them out again is milliseconds.
+One trial costs two passes over the calibration inputs, for batch-norm statistics and for the
+divergence of the outputs, and one evaluation; putting the weights in and taking them out again is
+milliseconds.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,10 +12,11 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from pruneaug_cli.core import Partial, Plan
+from pruneaug_cli.core import Evaluation, Partial, Plan
 from pruneaug_cli.evaluation.batch_norm import BatchNormCorrection, batch_norms
 from pruneaug_cli.evaluation.batches import Args, Device
 from pruneaug_cli.evaluation.database import LayerDatabase
+from pruneaug_cli.evaluation.divergence import Divergence
 from pruneaug_cli.evaluation.memory import channels_last, keep_freed_memory
 from pruneaug_cli.layers import module_of, set_matrix
 
@@ -59,7 +61,7 @@ class StitchedEvaluator:
         model: the dense model; it is as before after every call.
         database: weights of every option.
         evaluate: metric of a model, or as much of it as was needed.
-        batches: inputs for the correction of batch-norm statistics.
+        batches: inputs for the correction of batch-norm statistics and for the divergence.
         device: where the model is.
     """
 
@@ -83,17 +85,24 @@ class StitchedEvaluator:
         with channels_last(self.model):
             return BatchNormCorrection(self.model, self._batches, self._device)
 
-    def __call__(self, plan: Plan) -> float | Partial:
+    @cached_property
+    def divergence(self) -> Divergence:
+        """Of outputs from the dense model's, which runs when this is first asked for."""
+        with channels_last(self.model):
+            return Divergence(self.model, self._batches, self._device)
+
+    def __call__(self, plan: Plan) -> Evaluation:
         """Stitch, correct batch norm, evaluate, restore.
 
         Raises:
             PlanError: the database has no such option.
         """
+        divergence = self.divergence  # made before the weights change
         with (
             stitch(self.model, self.database, plan, correction=self.correction) as model,
             channels_last(model),
         ):
-            return self._evaluate(model)
+            return Evaluation.of(self._evaluate(model), divergence(model))
 
 
 def _touched(model: nn.Module, layers: Iterable[str]) -> list[Tensor]:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from pruneaug_cli.core import Partial, Plan
+from pruneaug_cli.core import Evaluation, Plan
 from pruneaug_cli.registry import Registry
 from pruneaug_cli.search.trial import Evaluate
 
@@ -26,10 +26,10 @@ class WorkerDiedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a plan: its metric, or why there is none; ``seconds``: the evaluation's."""
+    """What became of a plan: what was found, or why there is nothing; ``seconds`` it took."""
 
     plan: Plan
-    result: float | Partial | Exception
+    result: Evaluation | Exception
     seconds: float
 
 
@@ -75,9 +75,9 @@ class Here:
         return [Outcome(plan, measured(self._evaluate(plan)), self._clock() - started)]
 
 
-def measured(found: object) -> float | Partial:
-    """What an evaluation returned, a number of any kind as a float."""
-    return found if isinstance(found, Partial) else float(found)  # type: ignore[arg-type]
+def measured(found: float | Evaluation) -> Evaluation:
+    """What an evaluation returned; a number of any kind is the metric."""
+    return found if isinstance(found, Evaluation) else Evaluation(float(found))
 
 
 OpenEngine = Callable[[MakeEvaluate, int], AbstractContextManager[Engine]]

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
-from pruneaug_cli.core import Partial, Plan
+from pruneaug_cli.core import Evaluation, Plan
 from pruneaug_cli.errors import TaskError, UnsupportedError
 from pruneaug_cli.progress import Progress, Step
 from pruneaug_cli.search.engine import Engine, Outcome, WorkerDiedError
@@ -113,7 +113,7 @@ class Search:
         for outcome in outcomes:
             key = self._flying.pop(outcome.plan)
             result = _finite(outcome.result)
-            if isinstance(result, float | Partial):
+            if isinstance(result, Evaluation):
                 self.evaluations += self._study.complete(
                     key,
                     predicted_latency_s=self._problem.latency_s(outcome.plan),
@@ -140,11 +140,10 @@ class Search:
         )  # fmt: skip
 
 
-def _finite(result: float | Partial | Exception) -> float | Partial | Exception:
-    metric = result.metric if isinstance(result, Partial) else result
-    if isinstance(metric, float) and not math.isfinite(metric):
+def _finite(result: Evaluation | Exception) -> Evaluation | Exception:
+    if isinstance(result, Evaluation) and not math.isfinite(result.metric):
         return TaskError(
-            f"the evaluation of a plan returned {metric}, expected a finite number",
+            f"the evaluation of a plan returned {result.metric}, expected a finite number",
             hint="check evaluate() of the task on the pruned model",
         )
     return result

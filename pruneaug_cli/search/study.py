@@ -6,7 +6,7 @@ attributes, its place in the strategy's space as parameters. The question (drop,
 part of it, so another one can be asked of the same study. ``optuna-dashboard`` shows it.
 
 A trial whose evaluation ended early has ``stopped``: samples seen, of how many, and the largest
-drop that was of interest then.
+drop that was of interest then. ``divergence`` is there where it was measured.
 
 Study attributes: ``schema_version``, ``fingerprint`` of the problem, ``strategy``, ``seed``;
 ``begun:KEY``, how many trials were complete when a family of questions was first asked.
@@ -34,7 +34,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from pruneaug_cli.core import Partial, Plan
+from pruneaug_cli.core import Evaluation, Partial, Plan
 from pruneaug_cli.errors import InputError, RunError, UsageError
 from pruneaug_cli.search.interrupts import uninterrupted
 from pruneaug_cli.search.owner import is_gone, this_process
@@ -176,7 +176,7 @@ class Study:
         key: int,
         *,
         predicted_latency_s: float,
-        found: float | Partial,
+        found: Evaluation,
         seconds: float,
     ) -> bool:
         """Record what the evaluation of the trial begun as ``key`` returned.
@@ -184,13 +184,14 @@ class Study:
         False when others took this process for dead; its plan is theirs then.
         """
         self._let_go(key)
-        metric = found.metric if isinstance(found, Partial) else found
         try:
-            if isinstance(found, Partial):
-                self._storage.set_trial_user_attr(key, "stopped", _written(found))
-            self._storage.set_trial_user_attr(key, "metric", metric)
+            if found.partial is not None:
+                self._storage.set_trial_user_attr(key, "stopped", _written(found.partial))
+            if found.divergence is not None:
+                self._storage.set_trial_user_attr(key, "divergence", found.divergence)
+            self._storage.set_trial_user_attr(key, "metric", found.metric)
             self._storage.set_trial_user_attr(key, "seconds", seconds)
-            values = [predicted_latency_s, metric]
+            values = [predicted_latency_s, found.metric]
             self._storage.set_trial_state_values(key, TrialState.COMPLETE, values)
         except UpdateFinishedTrialError:
             return False
@@ -348,4 +349,5 @@ def _read(trial: FrozenTrial) -> Trial:
         origin=str(attributes["origin"]),
         parameters=dict(trial.params),
         partial=None if stopped is None else Partial(float(attributes["metric"]), **stopped),
+        divergence=attributes.get("divergence"),
     )

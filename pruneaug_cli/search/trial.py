@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pruneaug_cli.core import Partial, Plan, pareto_front
+from pruneaug_cli.core import Evaluation, Partial, Plan, pareto_front
 from pruneaug_cli.errors import BudgetError
 from pruneaug_cli.search.problem import SearchProblem, milliseconds, no_less
 
-Evaluate = Callable[[Plan], float | Partial]
-"""Measures a plan: its metric, in the unit and direction of ``dense_metric``, or part of it."""
+Evaluate = Callable[[Plan], float | Evaluation]
+"""Measures a plan: its metric, in the unit and direction of ``dense_metric``, and maybe more."""
 
 Parameters = Mapping[str, float | str]
 """Where in its strategy's space a plan was found: coefficients and budget, or blocks."""
@@ -31,6 +31,7 @@ class Trial:
         parameters: where in the strategy's space it lies; empty when it has no place there.
         partial: what was seen when the evaluation ended because the plan was hopeless; None: all.
             Such a trial teaches a strategy, but is never an answer and on no front.
+        divergence: of the outputs from the dense model's, relative; None: not measured.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Trial:
     origin: str
     parameters: Parameters = field(default_factory=dict)
     partial: Partial | None = None
+    divergence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import pickle
 import time
 import traceback
 
-from pruneaug_cli.core import Partial, Plan
+from pruneaug_cli.core import Evaluation, Plan
 from pruneaug_cli.search.engine import MakeEvaluate, Outcome, measured
 from pruneaug_cli.search.trial import Evaluate
 
@@ -27,7 +27,7 @@ class Worker:
             if self._evaluate is None:
                 self._evaluate = self._make()
                 started = time.monotonic()
-            result: float | Partial | Exception = measured(self._evaluate(plan))
+            result: Evaluation | Exception = measured(self._evaluate(plan))
         except Exception as error:  # noqa: BLE001  the search raises it
             result = _portable(error)
         return Outcome(plan, result, time.monotonic() - started)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from pruneaug_cli.core import BlockShape, LayerChoice, Plan
+from pruneaug_cli.core import BlockShape, Evaluation, LayerChoice, Plan
 from pruneaug_cli.errors import TaskError, UnsupportedError
 from pruneaug_cli.search import ENGINES
 from pruneaug_cli.search.engine import WorkerDiedError
@@ -67,7 +67,7 @@ def outcomes(engine, plans):
 @pytest.mark.slow
 def test_an_engine_keeps_its_contract(engine):
     first, second = outcomes(engine, PLANS[:2])
-    assert os.getpid() not in (first.result, second.result)
+    assert os.getpid() not in (first.result.metric, second.result.metric)
     assert 0.0 <= first.seconds < 1.0  # of the evaluation, not of starting a process
 
     refused, odd = outcomes(engine, PLANS[4:6])
@@ -77,11 +77,11 @@ def test_an_engine_keeps_its_contract(engine):
     assert "OddError: odd error" in str(odd.result)
 
     good, dead = outcomes(engine, [PLANS[2], PLANS[6]])
-    assert isinstance(good.result, float)
+    assert isinstance(good.result, Evaluation)
     assert isinstance(dead.result, WorkerDiedError)
 
     again = outcomes(engine, PLANS[:2])
-    assert all(isinstance(outcome.result, float) for outcome in again)
+    assert all(isinstance(outcome.result, Evaluation) for outcome in again)
 
     started = time.monotonic()
     engine.submit(PLANS[7])

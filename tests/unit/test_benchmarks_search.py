@@ -9,7 +9,7 @@ import pytest
 import search
 from contest import Evaluated, Evaluations
 
-from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Option, Partial, Plan
+from pruneaug_cli.core import DENSE, BlockShape, Evaluation, LayerChoice, Option, Partial, Plan
 from pruneaug_cli.errors import UnsupportedError
 from pruneaug_cli.search import SearchProblem
 from tests.unit.scripts import require_refusal, run_script
@@ -25,7 +25,7 @@ def metric(plan: Plan) -> float:
 
 
 def evaluated(latency_s: float, drop: float) -> Evaluated:
-    return Evaluated(Plan.dense(("a", "b")), latency_s, 1.0 - drop, 0.0)
+    return Evaluated(Plan.dense(("a", "b")), latency_s, Evaluation(1.0 - drop), 0.0)
 
 
 def test_a_plan_is_evaluated_once_and_counts_for_every_strategy(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_evaluations_to_reach_counts_up_to_the_first_as_good() -> None:
 
 def test_an_evaluation_that_ended_early_is_remembered_as_such(tmp_path: Path) -> None:
     path, plan = tmp_path / "evaluations.jsonl", Plan.of({"a": PRUNED[0], "b": DENSE})
-    early = Partial(0.75, samples=500, of=2000, max_drop=0.2)
+    early = Evaluation(0.75, 0.5, Partial(0.75, samples=500, of=2000, max_drop=0.2))
     Evaluations(PROBLEM, lambda _: early, path)(plan)
     read = Evaluations(PROBLEM, metric, path)(plan)
     assert (read.found, read.metric) == (early, 0.75)

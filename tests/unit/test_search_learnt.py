@@ -19,7 +19,10 @@ def test_a_layer_that_matters_more_than_its_harm_says_gets_a_larger_coefficient(
     for number, (one, other) in enumerate(itertools.product(row, row)):
         plan = Plan.of({"a": one.choice, "b": other.choice})
         metric = 1.0 - 0.4 * one.harm - 0.1 * other.harm
-        trials.append(Trial(number, plan, problem.latency_s(plan), metric, 0.0, "fit"))
+        latency_s = problem.latency_s(plan)
+        trials.append(
+            Trial(number, plan, latency_s, metric, 0.0, "fit", divergence=2.0 * (1.0 - metric))
+        )
     learnt = learnt_coefficients(problem, trials)
     assert learnt["a"].value / learnt["b"].value == pytest.approx(4.0, rel=0.2)
     assert learnt["a"].value * learnt["b"].value == pytest.approx(1.0)

@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 import pruneaug_cli.search
-from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Option, Partial
+from pruneaug_cli.core import DENSE, BlockShape, Evaluation, LayerChoice, Option, Partial
 from pruneaug_cli.errors import BudgetError, RunError, TaskError, UnsupportedError, UsageError
 from pruneaug_cli.search import SearchProblem, run_search
 from pruneaug_cli.search.owner import this_process
@@ -276,7 +276,8 @@ def stopping_beyond(max_drop, asked):
     def look(plan):
         asked.append(plan)
         metric = evaluate(plan)
-        return Partial(metric, 100, 500, max_drop) if 0.9 - metric > max_drop else metric
+        partial = Partial(metric, 100, 500, max_drop) if 0.9 - metric > max_drop else None
+        return Evaluation(metric, 0.5 * (0.9 - metric), partial)
 
     return look
 
@@ -294,6 +295,9 @@ def test_a_plan_that_was_given_up_is_recorded_but_never_an_answer(storage):
     stored = optuna.load_study(study_name=name, storage=storage).trials[given_up[0].number]
     assert stored.user_attrs["stopped"] == {"samples": 100, "of": 500, "max_drop": 0.03}
     assert stored.user_attrs["metric"] == given_up[0].metric
+    assert (
+        stored.user_attrs["divergence"] == given_up[0].divergence == 0.5 * (0.9 - stored.values[1])
+    )
     # within a target no drop is asked for: estimates are no answers there either
     target = replace(strict, target_latency_s=found.best.predicted_latency_s)
     again = search(storage, look, problem=target, trials=10)

@@ -17,37 +17,31 @@ def data(trials, seed=0):
 
 def test_finds_the_coefficients_that_made_the_drops():
     harms, drops = data(400)
-    law = fit_sensitivity(harms, drops, reference=0.01).sample(np.random.default_rng(0), 0.0)
+    law = fit_sensitivity(harms, drops, reference=0.01, noise=0.1).law
     share = law.coefficients / np.exp(np.log(law.coefficients).mean())
     # the prior pulls by its share of the evidence, a few per cent with 400 trials
     np.testing.assert_allclose(share, TRUTH, rtol=0.1)
     assert law.power == pytest.approx(1.2, abs=0.1)
 
 
-def test_total_for_is_the_inverse_of_the_law():
+def test_the_law_says_what_made_it():
     harms, drops = data(400)
-    law = fit_sensitivity(harms, drops, reference=0.01).sample(np.random.default_rng(0), 0.0)
-    total = law.total_for(0.01)
-    assert np.exp(law.scale) * total**law.power == pytest.approx(0.01)
+    law = fit_sensitivity(harms, drops, reference=0.01, noise=0.1).law
+    near = np.abs(drops - 0.01) < 0.005
+    np.testing.assert_allclose(law.signals(harms @ law.coefficients)[near], drops[near], rtol=0.05)
 
 
 def test_without_evidence_all_layers_count_alike():
-    nothing = fit_sensitivity(np.zeros((1, LAYERS)), np.zeros(1), reference=0.01)
-    law = nothing.sample(np.random.default_rng(0), 0.0)
+    nothing = fit_sensitivity(np.zeros((1, LAYERS)), np.zeros(1), reference=0.01, noise=0.1)
+    law = nothing.law
     np.testing.assert_array_equal(law.coefficients, np.ones(LAYERS))
 
 
 def test_evidence_narrows_what_is_sampled():
     def width(trials):
-        posterior = fit_sensitivity(*data(trials), reference=0.01)
+        posterior = fit_sensitivity(*data(trials), reference=0.01, noise=0.1)
         rng = np.random.default_rng(1)
-        return np.std([np.log(posterior.sample(rng, 1.0).coefficients) for _ in range(200)])
+        drawn = [np.log(posterior.sample(rng, 1.0).coefficients) for _ in range(200)]
+        return np.std(drawn, axis=0).mean()
 
     assert width(100) < width(3)
-
-
-def test_drops_of_plans_better_than_dense_count_as_none():
-    harms, drops = data(30)
-    better = fit_sensitivity(harms, np.where(drops < 0.002, -0.01, drops), reference=0.01)
-    none = fit_sensitivity(harms, np.where(drops < 0.002, 0.0, drops), reference=0.01)
-    np.testing.assert_array_equal(better.mode, none.mode)

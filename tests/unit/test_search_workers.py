@@ -12,7 +12,7 @@ import optuna
 import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Option, Plan
+from pruneaug_cli.core import DENSE, BlockShape, Evaluation, LayerChoice, Option, Plan
 from pruneaug_cli.errors import RunError, TaskError, UnsupportedError
 from pruneaug_cli.search import SearchProblem, run_search
 from pruneaug_cli.search import storage as storage_module
@@ -91,7 +91,7 @@ class Scripted:
     def wait(self, timeout_s):
         plan = self.flying.pop()
         self.answered += 1
-        result = self.answers.get(self.answered, evaluate(plan))
+        result = self.answers.get(self.answered, Evaluation(evaluate(plan)))
         return [Outcome(plan, result, 0.1)]
 
 
@@ -163,7 +163,7 @@ def test_of_two_that_claim_a_plan_one_has_it(storage):
         key = claim(first, PLANS[0])
         assert key is not None
         assert claim(second, PLANS[0]) is None
-        first.complete(key, predicted_latency_s=1e-3, found=0.8, seconds=0.1)
+        first.complete(key, predicted_latency_s=1e-3, found=Evaluation(0.8), seconds=0.1)
         assert claim(second, PLANS[0]) is None
         record = second.record()
         assert [trial.plan for trial in record.known] == [PLANS[0]]
@@ -230,7 +230,7 @@ def test_a_result_that_comes_too_late_is_not_recorded(storage):
     with study(storage) as slow, study(storage) as other:
         key = claim(slow, PLANS[0])
         other.fail(key)
-        assert not slow.complete(key, predicted_latency_s=1e-3, found=0.8, seconds=0.1)
+        assert not slow.complete(key, predicted_latency_s=1e-3, found=Evaluation(0.8), seconds=0.1)
         assert claim(other, PLANS[0]) is not None
 
 

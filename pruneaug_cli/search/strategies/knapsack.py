@@ -8,8 +8,8 @@ trials:
 - ``bisection``: towards the dense plan, as long as no plan keeps the drop;
 - ``uniform``: after the first trials, up to a quarter of them go to the best uniform plan, the
   yardstick;
-- ``fit``: coefficients sampled from what the trials say about them (``sensitivity``), with the
-  budget at which the constraint is expected to bind, and at any rate below the best plan's;
+- ``fit``: coefficients sampled from what the trials say about them, with the budget of the largest
+  expected improvement (``forecast``);
 - ``tpe``: every eighth trial, and when fits keep repeating themselves: what Optuna's TPE suggests
   from the same trials. It assumes no law, and so insures against the fit's being wrong;
 - ``filling``: where nothing better is new, all coefficients 1 and a random budget: the front.
@@ -23,9 +23,9 @@ from functools import lru_cache
 import numpy as np
 
 from pruneaug_cli.core import LayerChoice, Option, Plan
+from pruneaug_cli.search.forecast import Forecast, forecast
 from pruneaug_cli.search.knapsack import Floats, KnapsackTable, solve_knapsack
 from pruneaug_cli.search.problem import SearchProblem, cut
-from pruneaug_cli.search.sensitivity import Posterior, fit_sensitivity
 from pruneaug_cli.search.strategies.contract import Draw, Proposal, Real, Space
 from pruneaug_cli.search.strategies.uniform import next_uniform
 from pruneaug_cli.search.trial import UNIFORM, Parameters, Trial, incumbent
@@ -213,27 +213,34 @@ def _suggested(problem: SearchProblem, trials: Sequence[Trial], draw: Draw) -> P
 
 def _fitted(problem: SearchProblem, trials: Sequence[Trial], draw: Draw) -> Proposal:
     layers = _prepare(problem)
-    reference = _reference(problem, trials)
-    posterior = _posterior(problem, trials, reference)
+    known = _forecast(problem, trials)
     boldness = _BOLDNESS[len(trials) % len(_BOLDNESS)] + 0.25 * draw.attempt
-    law = posterior.sample(draw.rng, boldness)
+    law = known.posterior.sample(draw.rng, boldness)
     mean = float(np.exp(np.log(law.coefficients).mean()))
     coefficients = np.clip(law.coefficients / mean, 1.0 / _RANGE, _RANGE)
     table = layers.solve(coefficients)
     budget_s = _goal_s(problem)
     if budget_s is None:
-        within = np.flatnonzero(table.least_harms <= law.total_for(reference) / mean)
-        expected_s = problem.rest_s + float(table.budgets_s[within[0] if within.size else -1])
+        budgets_s = problem.rest_s + table.budgets_s
+        best_s = min(_better_s(problem, trials, draw), float(budgets_s[-1]))
+        worth = known.expected_improvement(law, mean * table.least_harms, budgets_s, best_s)
         # a little more than the tick's own time, so that rounding does not lose the tick
-        budget_s = min(expected_s + 0.5 * table.tick_s, _better_s(problem, trials, draw))
+        budget_s = float(budgets_s[_pick(worth, draw)]) + 0.5 * table.tick_s
     return layers.proposal(coefficients, budget_s, FIT, table)
+
+
+def _pick(worth: Floats, draw: Draw) -> int:
+    """The most valuable; when that is known already, any, the more often the more valuable."""
+    if draw.attempt == 0 or not worth.any():
+        return int(worth.argmax())
+    return int(draw.rng.choice(worth.size, p=worth / worth.sum()))
 
 
 def learnt_coefficients(problem: SearchProblem, trials: Sequence[Trial]) -> dict[str, Learnt]:
     """The coefficients by layer, most likely after ``trials``; empty after too few to tell."""
     if len(trials) < _TELLING:
         return {}
-    posterior = _posterior(problem, trials, _reference(problem, trials))
+    posterior = _forecast(problem, trials).posterior
     logs = posterior.mode[2:] - posterior.mode[2:].mean()
     deviations = np.sqrt((posterior.spread[2:] ** 2).sum(axis=1))
     return {
@@ -248,14 +255,17 @@ def _filling(problem: SearchProblem, draw: Draw) -> Proposal:
     return layers.proposal(np.ones(len(layers.options)), budget_s, FILLING)
 
 
-def _posterior(problem: SearchProblem, trials: Sequence[Trial], reference: float) -> Posterior:
+def _forecast(problem: SearchProblem, trials: Sequence[Trial]) -> Forecast:
     layers = _prepare(problem)
     harms = [
         [layers.harm_of[name, trial.plan[name]] for name in layers.options] for trial in trials
     ]
     drops = np.array([problem.drop(trial.metric) for trial in trials])
-    return fit_sensitivity(
-        np.array(harms).reshape(len(trials), len(layers.options)), drops, reference=reference
+    return forecast(
+        np.array(harms).reshape(len(trials), len(layers.options)),
+        drops,
+        trials,
+        reference=_reference(problem, trials),
     )
 
 
