@@ -30,6 +30,7 @@ from contest import (
     hypervolume,
 )
 from options import check_common, read_list, refusing, write_rows
+from torch import nn
 
 from pruneaug_cli.app.database import make_database
 from pruneaug_cli.app.evaluator import early_stop, stitched
@@ -56,11 +57,12 @@ Row = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """An exported plan beside the dense file."""
+    """An exported plan beside the dense file; its drop on data of the task that no search saw."""
 
     latency_s: float
     dense_latency_s: float
     speedup: float
+    test_drop: float | None
 
 
 class Exporter:
@@ -90,7 +92,10 @@ class Exporter:
         self._threads, self._seconds = pricing.profile.platform.threads, seconds
         best_s = float(pricing.profile.settings.get("yardstick_s", math.inf))
         self._pace = SessionTimer(self._library, self._threads, yardstick_s=best_s).pace
-        args, kwargs = prepared.task.call_inputs
+        task, self._test_metric = prepared.task, None
+        if task.has("test"):
+            self._test_metric = task.test(prepared.model, "cpu")
+        args, kwargs = task.call_inputs
         export_dense(prepared.model, args, kwargs, self._dense)
         self._known: dict[Plan, Timed] = {}
 
@@ -111,12 +116,20 @@ class Exporter:
                 model, args, kwargs, self._sparse, masks=masks, layers=self._prepared.names,
                 library=self._library, metadata={},
             )  # fmt: skip
+            test_drop = self._test_drop(model)
         timed = bench_models(
             self._sparse, self._dense, threads=self._threads, library=self._library,
             seconds=self._seconds, pace=self._pace, batch=self._prepared.task.batch,
         )  # fmt: skip
         sparse, dense = timed.models
-        return Timed(sparse.latency_s, dense.latency_s, timed.speedup)
+        return Timed(sparse.latency_s, dense.latency_s, timed.speedup, test_drop)
+
+    def _test_drop(self, model: nn.Module) -> float | None:
+        if self._test_metric is None:
+            return None
+        task = self._prepared.task
+        drop = self._test_metric - task.test(model, "cpu")
+        return drop if task.higher_is_better else -drop
 
 
 def main() -> None:

@@ -4,8 +4,9 @@ r"""How much each layer's harm matters to a signal of plans, learnt from the tri
 
 ``s`` is the signal of plan p, its drop or another sign of it, ``h_l`` the harm of its option for
 layer l, ``c_l`` the layer's coefficient: what the knapsack multiplies harms with. The fit is
-Bayesian least squares between logarithms, in which errors are about even, with ``u_l ~ N(0, 0.5)``
-(harms are within a factor of 1.6 of the truth, until trials say otherwise) and ``b ~ N(1, 0.5)``.
+Bayesian least squares between logarithms, in which errors are about even, with
+``u_l ~ N(0, prior)`` (harms are right up to a factor of e^prior, until trials say otherwise) and
+``b ~ N(1, 0.5)``.
 Trials near the signal that the search is about weigh most: there the law has to hold, not
 everywhere. The posterior is taken as normal around its mode (Laplace), and is sampled to propose
 what might be true.
@@ -22,7 +23,6 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-_PRIOR_DEVIATION = 0.5  # of a coefficient's logarithm
 _POWER_DEVIATION = 0.5
 _SCALE_DEVIATION = 3.0
 _WIDTH = 1.0  # how far from the reference, in logarithms, a trial still counts fully
@@ -69,7 +69,9 @@ def _law(theta: Floats) -> Sensitivity:
     return Sensitivity(float(theta[0]), float(np.clip(theta[1], 0.2, 5.0)), np.exp(theta[2:]))
 
 
-def fit_sensitivity(harms: Floats, signals: Floats, *, reference: float, noise: float) -> Posterior:
+def fit_sensitivity(
+    harms: Floats, signals: Floats, *, reference: float, noise: float, prior: float
+) -> Posterior:
     """Fit the law to trials.
 
     Args:
@@ -78,6 +80,7 @@ def fit_sensitivity(harms: Floats, signals: Floats, *, reference: float, noise: 
         signals: signal of each trial, none negative. Shape (trials,).
         reference: the positive signal that the search is about.
         noise: of a signal's logarithm, near the reference: standard deviation.
+        prior: of a coefficient's logarithm about 0: standard deviation before any trial.
     """
     used = harms.sum(axis=1) > 0.0
     harms, signals = harms[used], signals[used]
@@ -85,16 +88,16 @@ def fit_sensitivity(harms: Floats, signals: Floats, *, reference: float, noise: 
     observed = np.log(signals + floor)
     distance = (observed - np.log(reference + floor)) / _WIDTH
     weights = np.sqrt(1.0 / (1.0 + distance**2)) / noise
-    prior = _prior(harms, signals)
-    precision = _precision(harms.shape[1])
-    theta = prior.copy()
+    start = _start(harms, signals)
+    precision = _precision(harms.shape[1], prior)
+    theta = start.copy()
     damping = 1e-2
-    cost, hessian, gradient = _normal(theta, harms, observed, floor, weights, prior, precision)
+    cost, hessian, gradient = _normal(theta, harms, observed, floor, weights, start, precision)
     for _ in range(_STEPS):
         step = np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
         trial = theta - step
         trial[1] = np.clip(trial[1], 0.2, 5.0)
-        found = _normal(trial, harms, observed, floor, weights, prior, precision)
+        found = _normal(trial, harms, observed, floor, weights, start, precision)
         if found[0] < cost:
             done = cost - found[0] < 1e-6 * cost
             theta, (cost, hessian, gradient) = trial, found
@@ -106,7 +109,7 @@ def fit_sensitivity(harms: Floats, signals: Floats, *, reference: float, noise: 
     return Posterior(theta, np.linalg.cholesky(np.linalg.inv(hessian)))
 
 
-def _prior(harms: Floats, signals: Floats) -> Floats:
+def _start(harms: Floats, signals: Floats) -> Floats:
     """Mode of the prior: all coefficients 1, power 1, and the scale that fits the median."""
     theta = np.zeros(2 + harms.shape[1])
     theta[1] = 1.0
@@ -115,8 +118,8 @@ def _prior(harms: Floats, signals: Floats) -> Floats:
     return theta
 
 
-def _precision(layers: int) -> Floats:
-    deviations = np.full(2 + layers, _PRIOR_DEVIATION)
+def _precision(layers: int, prior: float) -> Floats:
+    deviations = np.full(2 + layers, prior)
     deviations[:2] = _SCALE_DEVIATION, _POWER_DEVIATION
     return 1.0 / deviations**2
 
@@ -127,7 +130,7 @@ def _normal(
     observed: Floats,
     floor: float,
     weights: Floats,
-    prior: Floats,
+    start: Floats,
     precision: Floats,
 ) -> tuple[float, Floats, Floats]:
     """Cost, Gauss-Newton matrix and gradient of the least-squares problem at ``theta``."""
@@ -141,7 +144,7 @@ def _normal(
     jacobian[:, 2:] = (slope * theta[1] / total)[:, None] * parts
     jacobian *= weights[:, None]
     residual = weights * (np.log(signal + floor) - observed)
-    away = theta - prior
+    away = theta - start
     cost = 0.5 * float(residual @ residual + away @ (precision * away))
     hessian = jacobian.T @ jacobian + np.diag(precision)
     return cost, hessian, jacobian.T @ residual + precision * away

@@ -177,12 +177,15 @@ class TestKnapsack(StrategyConformance):
     name = "knapsack"
 
     def test_finds_what_no_uniform_choice_can(self):
-        for seed in range(3):
+        ratios = []
+        for seed in range(4):
             network = Network(seed)
             best = answer(network.problem, explore(STRATEGIES.create("knapsack"), network, 40))
             uniform = explore(STRATEGIES.create("uniform"), network, 32)  # all there are
             yardstick = answer(network.problem, uniform)
-            assert best.predicted_latency_s < 0.9 * yardstick.predicted_latency_s
+            ratios.append(best.predicted_latency_s / yardstick.predicted_latency_s)
+        assert max(ratios) < 0.93
+        assert np.mean(ratios) < 0.8
 
 
 class TestTpe(StrategyConformance):

@@ -8,24 +8,25 @@ trials:
 - ``bisection``: towards the dense plan, as long as no plan keeps the drop;
 - ``uniform``: after the first trials, up to a quarter of them go to the best uniform plan, the
   yardstick;
-- ``fit``: coefficients sampled from what the trials say about them, with the budget of the largest
-  expected improvement (``forecast``);
+- ``fit``: of plans for several budgets, under coefficients sampled from what the trials say about
+  them, the one of the largest expected improvement (``forecast``);
 - ``tpe``: every eighth trial, and when fits keep repeating themselves: what Optuna's TPE suggests
   from the same trials. It assumes no law, and so insures against the fit's being wrong;
 - ``filling``: where nothing better is new, all coefficients 1 and a random budget: the front.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from pruneaug_cli.core import LayerChoice, Option, Plan
-from pruneaug_cli.search.forecast import Forecast, forecast
+from pruneaug_cli.search.forecast import Encoded, Forecast, forecast
 from pruneaug_cli.search.knapsack import Floats, KnapsackTable, solve_knapsack
 from pruneaug_cli.search.problem import SearchProblem, cut
+from pruneaug_cli.search.sensitivity import Sensitivity
 from pruneaug_cli.search.strategies.contract import Draw, Proposal, Real, Space
 from pruneaug_cli.search.strategies.uniform import next_uniform
 from pruneaug_cli.search.trial import UNIFORM, Parameters, Trial, incumbent
@@ -46,7 +47,9 @@ _TPE_EVERY = 8
 _LAST_RESORT = 16  # attempts
 _PATIENCE = 4  # fits that repeat known plans before TPE is asked instead
 _TELLING = 8  # trials after which the coefficients are told
-_BOLDNESS = (0.0, 0.5, 1.0)
+_BOLDNESS = (0.0, 0.5, 1.0, 1.0)
+_BUDGETS = 16  # of a front, that are looked at
+_HOPELESS = 4.0  # standard errors by which a plan loses too much
 _STEPS = (0.005, 0.01, 0.03)  # by which fraction a plan should be faster than the best so far
 
 
@@ -87,17 +90,20 @@ class KnapsackStrategy:
         turn = len(trials) + draw.attempt
         if turn % _TPE_EVERY == 0 or draw.attempt >= _PATIENCE:
             return _suggested(problem, trials, draw)
-        return _fitted(problem, trials, draw)
+        return _fitted(problem, trials, draw) or _suggested(problem, trials, draw)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Layers:
-    """A problem's undominated options as arrays, and the space over them."""
+    """A problem's undominated options as arrays, and the space over them.
+
+    ``codes``: harm and number of the block of every choice, dominated ones too.
+    """
 
     options: Mapping[str, tuple[Option, ...]]
     latencies_s: tuple[Floats, ...]
     harms: tuple[Floats, ...]
-    harm_of: Mapping[tuple[str, LayerChoice], float]
+    codes: Mapping[tuple[str, LayerChoice], tuple[float, int]]
     rest_s: float
     space: Space
 
@@ -137,6 +143,16 @@ class _Layers:
         }
         return Proposal(Plan.of(plan), origin, {**named, _BUDGET: budget_s})
 
+    def encode(self, plans: Sequence[Plan]) -> Encoded:
+        """Harm and block of every layer's choice, as arrays."""
+        shape = (len(plans), len(self.options))
+        codes = [self.codes[name, plan[name]] for plan in plans for name in self.options]
+        harms, blocks = zip(*codes, strict=True) if codes else ((), ())
+        return Encoded(
+            np.array(harms, dtype=float).reshape(shape),
+            np.array(blocks, dtype=np.int64).reshape(shape),
+        )
+
     def coefficients(self, point: Parameters) -> Floats:
         """The coefficients at a point, in the order of the layers."""
         return np.array([float(point[f"{_COEFFICIENT}{layer}"]) for layer in self.options])
@@ -150,11 +166,16 @@ def _prepare(problem: SearchProblem) -> _Layers:
     space: dict[str, Real] = {
         f"{_COEFFICIENT}{layer}": Real(1.0 / _RANGE, _RANGE, log=True) for layer in options
     }
+    blocks = list(dict.fromkeys(o.choice.block for row in problem.options.values() for o in row))
     return _Layers(
         options=options,
         latencies_s=tuple(np.array([o.latency_s for o in row]) for row in options.values()),
         harms=tuple(np.array([o.harm for o in row]) for row in options.values()),
-        harm_of={(name, o.choice): o.harm for name, row in problem.options.items() for o in row},
+        codes={
+            (name, option.choice): (option.harm, blocks.index(option.choice.block))
+            for name, row in problem.options.items()
+            for option in row
+        },
         rest_s=problem.rest_s,
         space={**space, _BUDGET: Real(fastest, dense)},
     )
@@ -211,29 +232,51 @@ def _suggested(problem: SearchProblem, trials: Sequence[Trial], draw: Draw) -> P
     return layers.proposal(layers.coefficients(point), budget_s, TPE)
 
 
-def _fitted(problem: SearchProblem, trials: Sequence[Trial], draw: Draw) -> Proposal:
+def _fitted(problem: SearchProblem, trials: Sequence[Trial], draw: Draw) -> Proposal | None:
+    """Of several fronts, each best under coefficients that may be true, the most promising plan."""
+    layers, known = _prepare(problem), _forecast(problem, trials)
+    seen = {trial.plan for trial in trials}
+    found: dict[Plan, Proposal] = {}
+    for boldness in _BOLDNESS:
+        law = known.posterior.sample(draw.rng, boldness + 0.25 * draw.attempt)
+        for proposal in _front(problem, trials, known, law):
+            if proposal.plan not in seen:
+                found.setdefault(proposal.plan, proposal)
+    if not found:
+        return None
+    plans = layers.encode(list(found))
+    if problem.target_latency_s is None:
+        latencies_s = np.array([problem.latency_s(plan) for plan in found])
+        worth = known.faster(plans, latencies_s, _best_s(problem, trials))
+    else:
+        best = incumbent(problem, trials)
+        least_drop = known.reference if best is None else problem.drop(best.metric)
+        worth = known.better(plans, least_drop)
+    return list(found.values())[int(worth.argmax())]
+
+
+def _front(
+    problem: SearchProblem, trials: Sequence[Trial], known: Forecast, law: Sensitivity
+) -> Iterator[Proposal]:
+    """Plans that are best under the law: for the target, or where the drop is about to be lost."""
     layers = _prepare(problem)
-    known = _forecast(problem, trials)
-    boldness = _BOLDNESS[len(trials) % len(_BOLDNESS)] + 0.25 * draw.attempt
-    law = known.posterior.sample(draw.rng, boldness)
     mean = float(np.exp(np.log(law.coefficients).mean()))
     coefficients = np.clip(law.coefficients / mean, 1.0 / _RANGE, _RANGE)
     table = layers.solve(coefficients)
-    budget_s = _goal_s(problem)
-    if budget_s is None:
-        budgets_s = problem.rest_s + table.budgets_s
-        best_s = min(_better_s(problem, trials, draw), float(budgets_s[-1]))
-        worth = known.expected_improvement(law, mean * table.least_harms, budgets_s, best_s)
+    goal_s = _goal_s(problem)
+    if goal_s is not None:
+        yield layers.proposal(coefficients, goal_s, FIT, table)
+        return
+    budgets_s = problem.rest_s + table.budgets_s
+    faster = np.flatnonzero(budgets_s < _best_s(problem, trials))
+    drops = known.on_line(law, mean * table.least_harms[faster])
+    # where every faster plan is expected to lose too much, the slowest of them is the best try
+    hopeful = np.append(faster[drops < known.reference + _HOPELESS * known.error], faster[-1:])
+    places = np.linspace(0, hopeful.size - 1, _BUDGETS).astype(int) if hopeful.size else ()
+    for place in sorted(set(places)):
         # a little more than the tick's own time, so that rounding does not lose the tick
-        budget_s = float(budgets_s[_pick(worth, draw)]) + 0.5 * table.tick_s
-    return layers.proposal(coefficients, budget_s, FIT, table)
-
-
-def _pick(worth: Floats, draw: Draw) -> int:
-    """The most valuable; when that is known already, any, the more often the more valuable."""
-    if draw.attempt == 0 or not worth.any():
-        return int(worth.argmax())
-    return int(draw.rng.choice(worth.size, p=worth / worth.sum()))
+        budget_s = float(budgets_s[hopeful[place]]) + 0.5 * table.tick_s
+        yield layers.proposal(coefficients, budget_s, FIT, table)
 
 
 def learnt_coefficients(problem: SearchProblem, trials: Sequence[Trial]) -> dict[str, Learnt]:
@@ -256,17 +299,9 @@ def _filling(problem: SearchProblem, draw: Draw) -> Proposal:
 
 
 def _forecast(problem: SearchProblem, trials: Sequence[Trial]) -> Forecast:
-    layers = _prepare(problem)
-    harms = [
-        [layers.harm_of[name, trial.plan[name]] for name in layers.options] for trial in trials
-    ]
+    plans = _prepare(problem).encode([trial.plan for trial in trials])
     drops = np.array([problem.drop(trial.metric) for trial in trials])
-    return forecast(
-        np.array(harms).reshape(len(trials), len(layers.options)),
-        drops,
-        trials,
-        reference=_reference(problem, trials),
-    )
+    return forecast(plans, drops, trials, reference=_reference(problem, trials))
 
 
 def _reference(problem: SearchProblem, trials: Sequence[Trial]) -> float:
@@ -276,6 +311,12 @@ def _reference(problem: SearchProblem, trials: Sequence[Trial]) -> float:
         return max(problem.max_drop, smallest)
     best = incumbent(problem, trials)
     return smallest if best is None else max(problem.drop(best.metric), smallest)
+
+
+def _best_s(problem: SearchProblem, trials: Sequence[Trial]) -> float:
+    """Latency of the best plan so far; of the dense one where there is none."""
+    best = incumbent(problem, trials)
+    return _prepare(problem).budget.high if best is None else best.predicted_latency_s
 
 
 def _better_s(problem: SearchProblem, trials: Sequence[Trial], draw: Draw) -> float:
