@@ -15,6 +15,7 @@ from pruneaug_cli.search import (
     SearchProblem,
     SearchResult,
     Trial,
+    expected_drop,
     learnt_coefficients,
     preflight,
 )
@@ -91,6 +92,7 @@ def result_of_plan(
             "target_speedup": recipe.goal.target_speedup,
         },
         "sparse": {"metric": best.metric},
+        "expected_drop": expected_drop(problem, trials, best),
         "predicted_latency_s": best.predicted_latency_s,
         "predicted_speedup": pricing.network.dense_latency_s / best.predicted_latency_s,
         "plan": best.plan.to_json(),
@@ -259,6 +261,7 @@ def _trial(trial: Trial) -> Document:
         "origin": trial.origin,
         "predicted_latency_s": trial.predicted_latency_s,
         "metric": trial.metric,
+        "divergence": trial.divergence,
         "seconds": trial.seconds,
         "samples": None if trial.partial is None else trial.partial.samples,
         "of": None if trial.partial is None else trial.partial.of,

@@ -23,6 +23,8 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
                          null: dense, all null for a dense layer; options {block: {sparsity, harm,
                          latency_s}}, lists of equal length; coefficient {value, low, high} of the
                          layer's harm, as the default strategy learnt it, or null
+    expected_drop        what the plan is expected to lose on other data, one-shot, judged by the
+                         divergence of its outputs; null where that was not measured
     skipped              [{name, kind, reason}]: layers with weights that stay dense
     search               {strategy, harm, evaluations, max_drop, target_latency_s, chosen, front,
                          uniform, trials, finalists, finalists_untrained}: harm output or loss;
@@ -30,8 +32,10 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
                          target it worked under, or null (a floor relaxed by what training should
                          win, a target less its margin); chosen a trial's number, front numbers,
                          uniform the best uniform plan's number or null, trials [{number, origin,
-                         predicted_latency_s, metric, seconds, samples, of}], metric an estimate
-                         and samples of those there are where an evaluation ended early, else null;
+                         predicted_latency_s, metric, divergence, seconds, samples, of}], divergence
+                         of the outputs from the dense model's or null, metric
+                         an estimate and samples of those there are where an evaluation ended early,
+                         else null;
                          finalists [{trial, metric_before, metric_after}] in the order they were
                          trained, metric_before one-shot; finalists_untrained whether more would
                          have been trained, had there been time

@@ -76,6 +76,7 @@ def result_table(document: Document) -> Table:
 
 def _result_notes(document: Document) -> list[str]:
     notes = [_goal_note(document), _changes_note(document), _prediction_note(document)]
+    notes += [_expected_note(document)]
     notes += [tightened_note(document.get("tightened")), _search_note(document)]
     notes += [_early_note(document), untrained_note(document)]
     notes += [_export_note(document), *_missing_steps(document), *_places(document)]
@@ -103,6 +104,17 @@ def _changes_note(document: Document) -> str:
         if before is not None and after is not None:
             return f"Change of the metric on the {split} split: {after - before:+.4f}."
     return ""
+
+
+def _expected_note(document: Document) -> str:
+    """What the one-shot plan loses apart from luck; after training nobody knows."""
+    expected = number(document.get("expected_drop"))
+    if expected is None or "finetune" in document:
+        return ""
+    return (
+        "By the divergence of its outputs the plan loses about "
+        f"{show('metric', expected)} on other data; the rest of what validation shows is chance."
+    )
 
 
 def _prediction_note(document: Document) -> str:

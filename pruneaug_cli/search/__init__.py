@@ -14,7 +14,11 @@ from pruneaug_cli.search.problem import (
 from pruneaug_cli.search.remarks import Remarks, open_remarks
 from pruneaug_cli.search.storage import require_storage, shown
 from pruneaug_cli.search.strategies import STRATEGIES
-from pruneaug_cli.search.strategies.knapsack import Learnt, learnt_coefficients
+from pruneaug_cli.search.strategies.knapsack import (
+    Learnt,
+    expected_drop,
+    learnt_coefficients,
+)
 from pruneaug_cli.search.trial import Evaluate, Finalist, SearchResult, Trial
 
 __all__ = [
@@ -32,6 +36,7 @@ __all__ = [
     "SearchResult",
     "Trial",
     "choose_finalist",
+    "expected_drop",
     "largest_drop",
     "learnt_coefficients",
     "open_remarks",

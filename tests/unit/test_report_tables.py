@@ -192,6 +192,17 @@ def test_finalists_are_shown_with_their_metric_before_and_after_training():
     assert finalists_tables({"search": {"trials": []}}) == finalists_tables({}) == ()
 
 
+def test_what_a_plan_is_expected_to_lose_is_told_until_it_is_trained():
+    note = (
+        "By the divergence of its outputs the plan loses about 0.0170 on other data; "
+        "the rest of what validation shows is chance."
+    )
+    one_shot = {key: value for key, value in RESULT.items() if key != "finetune"}
+    assert note in run_view({**one_shot, "expected_drop": 0.017})[0].notes
+    assert note not in run_view({**RESULT, "finetune": {}, "expected_drop": 0.017})[0].notes
+    assert not any("divergence" in note for note in run_view(one_shot)[0].notes)
+
+
 def test_trials_that_ended_early_are_counted_with_what_they_saw():
     note = "Ended early, as hopeless: 1 of 4 trials, which saw 64 of 360 samples."
     assert note in run_view(RESULT)[0].notes

@@ -1,11 +1,13 @@
 """What the trials of the default strategy say of the layers, for the report."""
 
 import itertools
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Option, Plan
-from pruneaug_cli.search import SearchProblem, Trial, learnt_coefficients
+from pruneaug_cli.search import SearchProblem, Trial, expected_drop, learnt_coefficients
 
 
 def test_a_layer_that_matters_more_than_its_harm_says_gets_a_larger_coefficient():
@@ -28,3 +30,26 @@ def test_a_layer_that_matters_more_than_its_harm_says_gets_a_larger_coefficient(
     assert learnt["a"].value * learnt["b"].value == pytest.approx(1.0)
     assert learnt["b"].low < learnt["b"].value < learnt["b"].high
     assert learnt_coefficients(problem, trials[:7]) == {}
+
+
+def test_the_best_of_many_is_expected_to_lose_what_plans_of_its_divergence_lose():
+    rng = np.random.default_rng(0)
+    block = BlockShape(4, 1)
+    row = (
+        Option(DENSE, 1.0, 0.0),
+        *(Option(LayerChoice(block, s), 1.0 - s, s * s) for s in (0.2, 0.4, 0.6, 0.8)),
+    )
+    problem = SearchProblem({"a": row, "b": row}, 0.0, 1.0, max_drop=0.1)
+    trials = []
+    for number, (one, other) in enumerate(list(itertools.product(row, row))[1:]):
+        plan = Plan.of({"a": one.choice, "b": other.choice})
+        divergence = 0.2 * (one.harm + other.harm)
+        metric = 1.0 - divergence + 0.02 * float(rng.standard_normal())
+        latency_s = problem.latency_s(plan)
+        trials.append(Trial(number, plan, latency_s, metric, 0.0, "fit", divergence=divergence))
+    near = min(trials, key=lambda trial: abs(trial.divergence - 0.1))
+    lucky = replace(near, metric=1.0)
+    expected = expected_drop(problem, [lucky if t is near else t for t in trials], lucky)
+    assert expected == pytest.approx(near.divergence, rel=0.25)
+    assert expected_drop(problem, trials[:7], near) is None
+    assert expected_drop(problem, trials, replace(near, divergence=None)) is None

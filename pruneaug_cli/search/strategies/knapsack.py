@@ -292,6 +292,19 @@ def learnt_coefficients(problem: SearchProblem, trials: Sequence[Trial]) -> dict
     }
 
 
+def expected_drop(problem: SearchProblem, trials: Sequence[Trial], trial: Trial) -> float | None:
+    """What a plan can be expected to lose on other data, judged by the divergence of its outputs.
+
+    The best of many plans has had luck with the samples its metric was measured on; others lose
+    what plans of that divergence lose on average. None without a divergence, or after too few
+    trials to tell.
+    """
+    if trial.divergence is None or len(trials) < _TELLING:
+        return None
+    known = _forecast(problem, trials)
+    return known.intercept + known.slope * trial.divergence
+
+
 def _filling(problem: SearchProblem, draw: Draw) -> Proposal:
     layers = _prepare(problem)
     budget_s = float(draw.rng.uniform(layers.budget.low, layers.budget.high))
