@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 from options import read_list, read_sparsity, refusing, write_rows
 
-from pruneaug_cli.app.prepared import PreparedModel, prepare
+from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
+from pruneaug_cli.app.recipe_reader import read_recipe
 from pruneaug_cli.core import BlockGrid, BlockShape, MatrixShape
 from pruneaug_cli.criteria import PruningMethod, ReconstructionSettings, prune_path
 from pruneaug_cli.errors import UsageError
@@ -46,7 +47,9 @@ def main() -> None:
         if options.threads < 1:
             raise UsageError(f"--threads: expected at least 1, got {options.threads}")
         torch.set_num_threads(options.threads)
-        prepared = prepare(options.task, options.checkpoint)
+        checkpoint = None if options.checkpoint is None else str(options.checkpoint)
+        overrides = {"task": options.task, "checkpoint": checkpoint}
+        prepared = prepare_recipe(read_recipe(None, settings=(), overrides=overrides))
         write_rows(_rows(prepared, blocks, sparsities), options.jsonl)
 
 
@@ -95,7 +98,7 @@ def _mean(harms: list[float]) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="reconstruct.py", description=__doc__.splitlines()[0])
     parser.add_argument("--task", required=True, help="as for pruneaug search")
-    parser.add_argument("--checkpoint", type=Path, help="trained weights")
+    parser.add_argument("--checkpoint", type=Path, help="a built-in task brings its own")
     parser.add_argument("--blocks", default="4x1,8x1,16x1", help="one or more")
     parser.add_argument("--sparsities", default="0.5,0.75", help="one or more")
     parser.add_argument("--threads", type=int, default=1, help="of evaluations (default: 1)")

@@ -6,12 +6,14 @@ Random weights, random images of 224 x 224, metric: the error of the output (``s
 Every number of layers is a process of its own, which takes the steps of ``pruneaug search``:
 candidates and prices, evidence, layer database, then the search itself with the default strategy.
 Peak memory is the largest sum of resident memory of that process and its children, sampled from
-``/proc``; memory that they share counts in each. Prices are of the layers alone, profiled here
-first: the latency of the whole network is not what this is about.
+``/proc``; memory that they share counts in each. ``cpu_s``, processor time of all of them, holds
+where other programs take their part of the machine; ``seconds`` does not. Prices are of the layers
+alone, profiled here first: the latency of the whole network is not what this is about.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -78,7 +80,7 @@ def _rows(options: argparse.Namespace, counts: list[int]) -> Iterator[Row]:
 def measured(command: list[str]) -> Row:
     """Run a command; its lines, each the end of a step, become columns of seconds and peak bytes.
 
-    A line is a JSON object with ``step`` and further columns.
+    A line is a JSON object with ``step``, ``cpu_s`` since the beginning, and further columns.
 
     Raises:
         UsageError: it failed.
@@ -87,12 +89,13 @@ def measured(command: list[str]) -> Row:
     steps: list[Row] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         peak = _Peak(process.pid)
-        started = time.monotonic()
+        started, cpu_s = time.monotonic(), 0.0
         for line in process.stdout or ():
             news = json.loads(line)
             now = time.monotonic()
-            steps.append({**news, "seconds": now - started, "peak_bytes": peak.take()})
-            started = now
+            step = {**news, "cpu_s": news["cpu_s"] - cpu_s, "seconds": now - started}
+            steps.append({**step, "peak_bytes": peak.take()})
+            started, cpu_s = now, news["cpu_s"]
         peak.stop()
     if process.returncode != 0:
         raise UsageError(f"a search failed with exit code {process.returncode}")
@@ -211,7 +214,8 @@ def _largest(prepared: PreparedModel, choices: Mapping[str, Sequence[LayerChoice
 
 
 def _tell(step: str, **columns: object) -> None:
-    print(json.dumps({"step": step, **columns}), flush=True)
+    cpu_s = sum(os.times()[:4])  # with the children's that have ended
+    print(json.dumps({"step": step, "cpu_s": cpu_s, **columns}), flush=True)
 
 
 def _read_count(text: str) -> int:

@@ -33,14 +33,15 @@ def test_steps_have_the_peak_of_their_time() -> None:
     """The child holds 64 MB in its first step only."""
     code = (
         "import json, time; x = b'1' * 64_000_000; time.sleep(0.5); del x;"
-        "print(json.dumps({'step': 'a', 'options': 3}), flush=True); time.sleep(0.5);"
-        "print(json.dumps({'step': 'b'}), flush=True)"
+        "print(json.dumps({'step': 'a', 'options': 3, 'cpu_s': 2.0}), flush=True); time.sleep(0.5);"
+        "print(json.dumps({'step': 'b', 'cpu_s': 2.5}), flush=True)"
     )
     row = scale.measured([sys.executable, "-c", code])
     first, second = row["steps"]
     assert (first["step"], first["options"], second["step"]) == ("a", 3, "b")
     assert row["peak_bytes"] == first["peak_bytes"] > second["peak_bytes"] + 32_000_000
     assert first["seconds"] > 0.4
+    assert (first["cpu_s"], second["cpu_s"]) == (2.0, 0.5)
 
 
 def test_a_search_that_fails_is_refused() -> None:
