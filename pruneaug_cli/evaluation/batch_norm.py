@@ -38,12 +38,15 @@ class _Statistics:
 class BatchNormCorrection:
     r"""Moves running statistics by what changed weights do to those of calibration batches.
 
-    .. math:: \mu' = \mu + (m' - m), \qquad
-       \sigma'^2 + \epsilon = (\sigma^2 + \epsilon) \frac{v' + \epsilon}{v + \epsilon}
+    .. math:: s^2 = \frac{v' + \epsilon}{v + \epsilon}, \qquad
+       \mu' = m' + s (\mu - m), \qquad
+       \sigma'^2 + \epsilon = s^2 (\sigma^2 + \epsilon)
 
     with the dense model's running statistics \mu, \sigma^2, and m, v and m', v' the average
     statistics over the batches of the dense and of the changed model. Weights that have not
-    changed leave all as it was.
+    changed leave all as it was; weights scaled by a factor leave the normalised outputs as they
+    were, as batch norm itself does: without s in the mean, a channel that has lost nearly all of
+    its weights would have the batches' error \mu - m divided by nearly nothing.
 
     Args:
         model: the dense model; as before afterwards.
@@ -83,9 +86,10 @@ def _statistics(norm: BatchNorm) -> _Statistics:
 
 def _move(norm: BatchNorm, trained: _Statistics, dense: _Statistics) -> None:
     found = _statistics(norm)
-    mean = trained.mean + (found.mean - dense.mean)
     # of a channel that was constant, v = 0, all variance is new: the formula says so
     scale = (found.variance + norm.eps) / (dense.variance + norm.eps)
+    root = scale.sqrt()
+    mean = root * trained.mean + (found.mean - root * dense.mean)
     variance = ((trained.variance + norm.eps) * scale - norm.eps).clamp_min(0.0)
     norm.running_mean.copy_(mean)  # type: ignore[union-attr]
     norm.running_var.copy_(variance)  # type: ignore[union-attr]

@@ -140,8 +140,9 @@ def test_statistics_move_as_those_of_the_batches_do(model, batches):
     reestimate_batch_norm(model, batches, "cpu")
     mean, variance = norm.running_mean.clone(), norm.running_var.clone()
     correction.apply(model)
-    torch.testing.assert_close(norm.running_mean, trained["1.running_mean"] + mean - dense_mean)
     scale = (variance + norm.eps) / (dense_variance + norm.eps)
+    error = trained["1.running_mean"] - dense_mean
+    torch.testing.assert_close(norm.running_mean, mean + scale.sqrt() * error)
     expected = (trained["1.running_var"] + norm.eps) * scale - norm.eps
     torch.testing.assert_close(norm.running_var, expected)
 
@@ -151,6 +152,24 @@ def test_weights_that_have_not_changed_leave_the_statistics(model, batches):
     BatchNormCorrection(model, batches).apply(model)
     assert torch.equal(model[1].running_mean, trained["1.running_mean"])
     torch.testing.assert_close(model[1].running_var, trained["1.running_var"])
+
+
+@pytest.mark.parametrize("factor", [0.5, 3.0, 1e-6, 0.0])
+def test_the_size_of_weights_makes_no_difference_after_batch_norm(model, batches, factor):
+    """A channel of next to no weights left says what its mean said, never the batches' error."""
+    norm = model[1]
+    norm.running_var.mul_(1.5)  # more than the batches': what is left of it stays positive
+    norm.running_var.add_(10.0)
+    correction = BatchNormCorrection(model, batches)
+    with torch.no_grad():
+        dense = norm(model[0](batches[0][0]))
+        middle = norm(torch.stack([model[0](x).mean((0, 2, 3)) for (x,) in batches]).mean(0)
+                      .reshape(1, -1, 1, 1)).expand_as(dense)  # fmt: skip
+        model[0].weight.mul_(factor)
+        correction.apply(model)
+        found = norm(model[0](batches[0][0]))
+    expected = dense if factor >= 0.5 else middle
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=2e-3)
 
 
 def test_a_channel_that_was_constant_gets_the_variance_it_has_now(model, batches):
