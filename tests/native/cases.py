@@ -33,6 +33,7 @@ from tests.native.programs import (
     numbers,
     packed_layers,
     product,
+    small_maps,
 )
 
 EPS = float(np.finfo(np.float32).eps)
@@ -83,6 +84,7 @@ def checked_cases(seed: int) -> list[Case]:
     large += [_single(rng, long_strips(rng), samples) for samples in (14, 87)]
     whole = [network(rng, block, positive=True) for block in BLOCKS]
     whole += [branches(rng, block, size, positive=True) for block in BLOCKS for size in SIZES]
+    whole += [program for block in BLOCKS for program in small_maps(rng, block, positive=True)]
     return [*single, *large, _normalised(rng), *(_positive(rng, program) for program in whole)]
 
 

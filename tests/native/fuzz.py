@@ -14,7 +14,15 @@ from pruneaug_cli.kernels.encoding import (
     encode,
 )
 from tests.native.cases import Case
-from tests.native.programs import BLOCKS, SIZES, branches, convolution, network, product
+from tests.native.programs import (
+    BLOCKS,
+    SIZES,
+    branches,
+    convolution,
+    network,
+    product,
+    small_maps,
+)
 
 _INTERESTING = np.array(
     [0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 100, 127, 255, 4095, 4096, 4097, 1 << 24, (1 << 24) + 1,
@@ -29,6 +37,7 @@ def damaged(seed: int, count: int) -> Iterator[Case]:
     rng = np.random.default_rng(seed)
     good = [encode(network(rng, block)) for block in BLOCKS]
     good += [encode(branches(rng, block, size)) for block in BLOCKS[::3] for size in SIZES]
+    good += [encode(program) for block in BLOCKS[::3] for program in small_maps(rng, block)]
     good += [encode(make(rng)) for make in (convolution, product) for _ in range(8)]
     for _ in range(count):
         encoded = good[rng.integers(len(good))]

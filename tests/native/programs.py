@@ -155,6 +155,37 @@ def branches(
     )  # fmt: skip
 
 
+def small_maps(
+    rng: np.random.Generator, block: str, *, positive: bool = False
+) -> tuple[RegionProgram, ...]:
+    """Planes of which vectors leave one position: 7 x 7 in every kind of convolution, a row of 97,
+    and a convolution alone, whose planes are the caller's."""
+    pads, relu = (1, 1, 1, 1), Epilogue(activation=RELU)
+    maps: tuple[Instruction, ...] = (
+        Conv(0, 0, (3, 3), (2, 2), pads, epilogue=Epilogue(0, None, RELU)),  # 1
+        Conv(1, 1, (1, 1), epilogue=Epilogue(0, None, Activation("gelu"))),  # 2
+        Conv(2, 2, (3, 3), pads=pads, epilogue=Epilogue(None, 1, RELU)),  # 3
+        Conv(3, 3, (3, 3), pads=pads, epilogue=relu, groups=24),  # 4: depthwise
+        Conv(4, 1, (1, 1), epilogue=Epilogue(None, 3)),  # 5
+        Concat((3, 5)),  # 6
+        Conv(6, 4, (3, 3), pads=pads, epilogue=relu),  # 7
+        Add(7, 7),  # 8
+    )
+    shapes = [(24, 54), (24, 24), (24, 216), (24, 9), (24, 432)]
+    row = (Conv(0, 0, (1, 1), epilogue=relu), Conv(1, 0, (1, 1), epilogue=Epilogue(None, 1)))
+    alone = (Conv(0, 0, (1, 1), epilogue=Epilogue(0, None, RELU)),)
+    inputs = Planes(6, 14, 14), Planes(20, 1, 97), Planes(9, 7, 7)
+    sizes = shapes, [(20, 20)], [(28, 9)]
+    return tuple(
+        RegionProgram(
+            (source,), body, (len(body),),
+            tuple(weight(rng, *shape, block, positive=positive) for shape in matrices),
+            (numbers(rng, matrices[0][0], positive=positive),),
+        )
+        for source, body, matrices in zip(inputs, (maps, row, alone), sizes, strict=True)
+    )  # fmt: skip
+
+
 def convolution(rng: np.random.Generator) -> RegionProgram:
     """One convolution of any geometry, with a bias and a residual now and then."""
     kernel, stride, dilation = (tuple(rng.integers(1, 4, 2)) for _ in range(3))

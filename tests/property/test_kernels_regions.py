@@ -48,7 +48,8 @@ def convolutions(draw):
     dilation = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
     pads = tuple(draw(st.integers(0, 3)) for _ in range(4))
     least = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
-    image = (draw(st.integers(least[0], 24)), draw(st.integers(least[1], 40)))
+    any_size = st.tuples(st.integers(least[0], 24), st.integers(least[1], 40))
+    image = draw(any_size | st.just((max(7, least[0]), max(7, least[1]))))
     first = weight(draw, rng, MatrixShape(outputs, channels * kernel[0] * kernel[1]))
     second = weight(draw, rng, MatrixShape(outputs, outputs * 9))
     bias = rng.uniform(0.0, 1.0, outputs).astype(np.float32)

@@ -6,6 +6,9 @@
 
 enum { WIDEST = 8 };
 
+/* Whether taps read some lanes only: all lanes; the same lanes of each vector; or each its own. */
+enum { ALL, ALIKE, EACH };
+
 /* V vectors of positions of one plane, from position `at`. */
 PA_INLINE void tile(const pa_depthwise *d, int32_t channel, int64_t at, const int masked,
                     const int V) {
@@ -19,9 +22,13 @@ PA_INLINE void tile(const pa_depthwise *d, int32_t channel, int64_t at, const in
         const float *from = x + d->offset[t];
         const pa_vec w = pa_splat(weight[t]);
         if (masked && d->group[t]) {
-            pa_lanes lanes = pa_load_lanes(d->lanes + d->group[t] * d->lanes_stride);
+            const int8_t *flags = d->lanes + d->group[t] * d->lanes_stride + (masked == EACH ? at : 0);
+            pa_lanes lanes = pa_load_lanes(flags);
 #pragma GCC unroll 8
-            for (int v = 0; v < V; v++) acc[v] += pa_load_some(from + v * PA_LANES, lanes) * w;
+            for (int v = 0; v < V; v++) {
+                if (masked == EACH && v) lanes = pa_load_lanes(flags + v * PA_LANES);
+                acc[v] += pa_load_some(from + v * PA_LANES, lanes) * w;
+            }
         } else {
 #pragma GCC unroll 8
             for (int v = 0; v < V; v++) acc[v] += pa_load(from + v * PA_LANES) * w;
@@ -46,14 +53,17 @@ PA_INLINE void tile(const pa_depthwise *d, int32_t channel, int64_t at, const in
         for (; v < d->vectors; v++) tile(d, channel, v * PA_LANES, MASKED, 1);             \
     }
 
-PLANE(plane, 0)
-PLANE(masked_plane, 1)
+PLANE(plane, ALL)
+PLANE(even_plane, ALIKE)
+PLANE(uneven_plane, EACH)
 
 void pa_depthwise_run(const void *depthwise, int32_t first, int32_t last) {
     const pa_depthwise *d = depthwise;
     for (int32_t channel = first; channel < last; channel++)
-        if (d->groups > 1)
-            masked_plane(d, channel);
-        else
+        if (d->groups == 1)
             plane(d, channel);
+        else if (d->alike)
+            even_plane(d, channel);
+        else
+            uneven_plane(d, channel);
 }

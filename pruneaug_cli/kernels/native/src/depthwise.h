@@ -16,11 +16,12 @@ typedef struct {
     const float *residual; /* or null */
     const int32_t *offset; /* per tap */
     const uint8_t *group;  /* per tap: which flags of `lanes`; 0 reads all lanes */
-    const int8_t *lanes;   /* [groups][lanes_stride]; each group's vectors are alike */
+    const int8_t *lanes;   /* [groups][lanes_stride] */
     int64_t lanes_stride;
     const int8_t *keep; /* per position, -1: store, 0: store zero; or null: store all */
     int64_t x_stride, y_stride;
     int32_t taps, groups, vectors;
+    int32_t alike; /* the flags of a group are the same in each vector */
     pa_activation activation;
 } pa_depthwise;
 

@@ -207,6 +207,7 @@ static void find_shortcuts(pa_plan *plan) {
  * have the same lanes. */
 static int pays_narrow(const pa_layout *layout) {
     if (PA_LANES % layout->width == 0) return 1;
+    if ((int64_t)layout->height * layout->width % PA_LANES == 1) return 1;
     int64_t padded = ceiling((int64_t)(layout->height - 1) * layout->pitch + layout->width, PA_LANES);
     int64_t vectors = ceiling((int64_t)layout->height * layout->width, PA_LANES);
     return !layout->depthwise && (padded - vectors) * SAVED >= padded;
@@ -246,6 +247,7 @@ static int finish_layout(pa_layout *layout, pa_error error) {
                        layout->width);
     layout->vectors = (int32_t)ceiling(positions, PA_LANES);
     int64_t covered = (int64_t)layout->vectors * PA_LANES;
+    layout->single = layout->pitch == layout->width && positions % PA_LANES == 1;
     if (is_ragged(layout)) {
         layout->stride = positions;
         layout->missing = (int32_t)(covered - positions);

@@ -23,7 +23,8 @@ typedef struct {
     int32_t planes; /* of x: decides how many positions are worked on at a time */
     int32_t vectors;
     int32_t missing;  /* so many positions of the last vector are not there; 0 when vectors is 1 */
-    int32_t crossing; /* some offset is no multiple of a cache line */
+    int32_t single;   /* of the last vector only the first position is there, and all before it */
+    int32_t taps;     /* positions of the kernel; when it is 1, offsets are whole cache lines */
     pa_activation activation;
 } pa_product;
 

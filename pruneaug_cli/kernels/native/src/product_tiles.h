@@ -4,7 +4,7 @@
 #define PA_NAME(R, V, table) PA_JOIN_NAMES(tile, R, V, table)
 #define PA_TILE(R, V)                                                                          \
     static void PA_NAME(R, V, PA_TILES)(const pa_product *p, int32_t strip, int64_t at) { \
-        tile(p, strip, at, R, V, PA_FETCH);                                                    \
+        tile(p, strip, at, R, V, 0, PA_FETCH);                                                  \
     }
 
 PA_TILE(8, 1)
@@ -20,8 +20,14 @@ PA_TILE(4, 4) PA_TILE(4, 5) PA_TILE(4, 6)
 PA_TILE(3, 5) PA_TILE(3, 6)
 #endif
 
+/* In place of a tile of no rows: the widest, with the position behind it. */
+static void PA_NAME(0, 0, PA_TILES)(const pa_product *p, int32_t strip, int64_t at) {
+    tile(p, strip, at, TAIL_ROWS, TAIL_WIDTH, 1, PA_FETCH);
+}
+
 #define PA_AT(R, V) [V - 1] = PA_NAME(R, V, PA_TILES)
 static const tile_function PA_TILES[9][6] = {
+    [0] = {PA_NAME(0, 0, PA_TILES)},
     [1] = {PA_AT(1, 1), PA_AT(1, 2), PA_AT(1, 3), PA_AT(1, 4), PA_AT(1, 5), PA_AT(1, 6)},
     [2] = {PA_AT(2, 1), PA_AT(2, 2), PA_AT(2, 3), PA_AT(2, 4), PA_AT(2, 5), PA_AT(2, 6)},
 #if PA_ACCUMULATORS >= 24

@@ -79,7 +79,7 @@ static void run_positions(const void *work, int32_t first, int32_t last) {
     if (part.residual) part.residual += shift;
     if (part.keep) part.keep += shift;
     if (part.lanes) part.lanes += shift;
-    if (last < part.vectors) part.missing = 0;
+    if (last < part.vectors) part.missing = part.single = 0;
     part.vectors = last - first;
     pa_product_run(&part, 0, part.strips->count);
 }
@@ -115,7 +115,8 @@ static void run_conv(const pa_run *call, const pa_step *step) {
         .residual_stride = step->residual >= 0 ? plan->slot[step->residual].stride : 0,
         .vectors = layout->vectors,
         .missing = layout->missing,
-        .crossing = step->op->window.kernel[0] * step->op->window.kernel[1] > 1 || layout->missing,
+        .single = layout->single,
+        .taps = step->op->window.kernel[0] * step->op->window.kernel[1],
         .activation = step->op->activation,
         .planes = plan->slot[step->source].planes,
     };
@@ -143,6 +144,7 @@ static void run_depthwise(const pa_run *call, const pa_step *step) {
         .taps = op->window.kernel[0] * op->window.kernel[1],
         .groups = conv->tap_groups,
         .vectors = layout->vectors,
+        .alike = PA_LANES % layout->width == 0,
         .activation = op->activation,
     };
     int64_t cost = (int64_t)depthwise.taps * layout->vectors * PA_LANES;
