@@ -151,10 +151,29 @@ static int32_t split_slot(pa_plan *plan, pa_split *split, const pa_instruction *
     return split->slot;
 }
 
+/* Whether a depthwise convolution is all that reads its split. Others read every channel of it at
+ * once; this one finds a few in the nearest caches when it has just made them. */
+static int is_piecemeal(const pa_plan *plan, int32_t index) {
+    const pa_program *program = &plan->program;
+    int32_t readers = 0;
+    for (int32_t i = 0; i < program->instructions; i++) {
+        const pa_instruction *op = &program->instruction[i];
+        if (op->opcode != PA_CONV || pa_split_of(plan, op) != index) continue;
+        if (!pa_is_depthwise(program, op)) return 0;
+        readers++;
+    }
+    return readers == 1 && plan->split[index].shortcut < 0;
+}
+
 /* The slot a conv reads: its source, or the split of it. */
 static int32_t conv_input(pa_plan *plan, const pa_instruction *op) {
     int32_t index = pa_split_of(plan, op);
-    return index < 0 ? plan->slot_of[op->source] : split_slot(plan, &plan->split[index], op);
+    if (index < 0) return plan->slot_of[op->source];
+    pa_split *split = &plan->split[index];
+    int32_t slot = split_slot(plan, split, op);
+    split->piecemeal = is_piecemeal(plan, index);
+    if (split->piecemeal) use(plan, plan->slot_of[op->source], plan->steps);
+    return slot;
 }
 
 /* The split that a subsampled value is part of, or null. */

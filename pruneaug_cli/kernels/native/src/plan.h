@@ -39,6 +39,7 @@ typedef struct {
     int32_t phases;
     int32_t (*phase)[2];
     int32_t slot; /* -1 until the first step that needs it */
+    int32_t piecemeal; /* one depthwise convolution reads it, and makes it a few channels at a time */
     /* A subsampled value ("option A") that is only added to products is phase `direct` as it is,
      * with planes of zeros before and behind it; shortcut is that value, or -1. */
     int32_t shortcut, direct, before, after;

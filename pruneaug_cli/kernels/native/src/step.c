@@ -12,6 +12,7 @@
 enum {
     WIDE = 12, /* vectors of positions per thread: a few of the widest tiles */
     COPY = 16, /* multiply-adds that take as long as copying a float */
+    NEAR_FLOATS = 4096, /* of the nearest cache: half of it */
 };
 
 int64_t pa_value_size(const pa_program *program, int32_t value) {
@@ -57,10 +58,14 @@ static pa_planes view(const pa_run *call, int32_t value, int32_t slot) {
                        layout->pitch,         layout->stride,  layout->vectors, layout->keep};
 }
 
+static int64_t split_cost(const pa_split *split) {
+    return (int64_t)COPY * split->phases * split->data[0] * split->data[1];
+}
+
 /* What a split reads: a value, or an input as the caller has it. */
-static pa_planes split_source(const pa_run *call, const pa_step *step) {
-    int32_t value = step->op->source;
-    if (step->source >= 0) return view(call, value, step->source);
+static pa_planes split_source(const pa_run *call, const pa_instruction *op, int32_t slot) {
+    int32_t value = op->source;
+    if (slot >= 0) return view(call, value, slot);
     const pa_shape *shape = &call->plan->program.shapes[value];
     return (pa_planes){.data = input_data(call, value),
                        .channels = shape->channels,
@@ -123,6 +128,31 @@ static void run_conv(const pa_run *call, const pa_step *step) {
     share_product(call->crew, &product, plan->program.shapes[step->op->result].channels);
 }
 
+/* A depthwise convolution that makes its split as it goes. */
+typedef struct {
+    const pa_split *split;
+    const pa_slot *slot;
+    pa_planes from;
+    float *to;
+    const pa_depthwise *depthwise;
+} piecemeal_work;
+
+/* A few channels at a time take turns in the planes of the first: it is no other thread's. */
+static void run_piecemeal(const void *context, int32_t first, int32_t last) {
+    const piecemeal_work *work = context;
+    const int64_t stride = work->slot->stride, channel = stride * work->split->phases;
+    int32_t few = NEAR_FLOATS / channel > 1 ? (int32_t)(NEAR_FLOATS / channel) : 1;
+    for (int32_t c = first; c < last; c += few) {
+        int32_t end = last - c < few ? last : c + few;
+        int64_t back = (c - first) * stride;
+        pa_depthwise part = *work->depthwise;
+        pa_planes_split(work->split, &work->from, c, end, work->to - back, stride,
+                        work->slot->pitch);
+        part.x -= back;
+        pa_depthwise_run(&part, c, end);
+    }
+}
+
 static void run_depthwise(const pa_run *call, const pa_step *step) {
     const pa_plan *plan = call->plan;
     const pa_layout *layout = &plan->layout[plan->layout_of[step->op->result]];
@@ -148,7 +178,17 @@ static void run_depthwise(const pa_run *call, const pa_step *step) {
         .activation = op->activation,
     };
     int64_t cost = (int64_t)depthwise.taps * layout->vectors * PA_LANES;
-    pa_run_range(call->crew, op->groups, 1, cost, pa_depthwise_run, &depthwise);
+    int32_t index = pa_split_of(plan, op);
+    if (index < 0 || !plan->split[index].piecemeal) {
+        pa_run_range(call->crew, op->groups, 1, cost, pa_depthwise_run, &depthwise);
+        return;
+    }
+    piecemeal_work work = {.split = &plan->split[index],
+                           .slot = &plan->slot[step->source],
+                           .from = split_source(call, op, plan->slot_of[op->source]),
+                           .to = slot_data(call, step->source),
+                           .depthwise = &depthwise};
+    pa_run_range(call->crew, op->groups, 1, cost + split_cost(work.split), run_piecemeal, &work);
 }
 
 static void run_concat(const pa_run *call, const pa_step *step) {
@@ -310,10 +350,10 @@ void pa_run_step(const pa_run *call, const pa_step *step) {
         run_compute(call, step);
     } else if (step->kind == PA_STEP_SPLIT) {
         const pa_split *split = &plan->split[step->item];
+        if (split->piecemeal) return; /* its pads are clear now; the rest is its reader's */
         planes_work work = {
-            .call = call, .step = step, .from = split_source(call, step)};
-        int64_t cost = (int64_t)COPY * split->phases * split->data[0] * split->data[1];
-        pa_run_range(call->crew, work.from.channels, 1, cost, run_split, &work);
+            .call = call, .step = step, .from = split_source(call, step->op, step->source)};
+        pa_run_range(call->crew, work.from.channels, 1, split_cost(split), run_split, &work);
     } else {
         run_port(call, step);
     }
