@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "region.h"
+#include "vector.h"
 
 #define MOST_FLOATS ((int64_t)INT32_MAX - 65536) /* of a slot: its offsets are int32 */
 enum { LINE = 16 };
@@ -132,6 +133,29 @@ static int is_contiguous(const pa_plan *plan, int32_t value) {
            layout->stride == (int64_t)layout->height * layout->width;
 }
 
+/* How often a value leaves the region, and how often an instruction reads it. */
+static int32_t count_uses(const pa_program *program, int32_t value) {
+    int32_t uses = 0;
+    for (int32_t i = 0; i < program->outputs; i++) uses += program->output[i] == value;
+    for (int32_t i = 0; i < program->instructions; i++) {
+        const pa_instruction *op = &program->instruction[i];
+        uses += (op->source == value) + (op->residual == value);
+        for (int32_t k = 0; k < op->operands; k++) uses += op->operand[k] == value;
+    }
+    return uses;
+}
+
+/* Whether a product can write what it makes where the caller wants it, one plane right behind the
+ * other, though in this layout planes have pads behind them: nobody else reads it. */
+static int is_written_out(const pa_plan *plan, const pa_instruction *op) {
+    const pa_program *program = &plan->program;
+    if (op->opcode != PA_CONV || pa_is_depthwise(program, op)) return 0;
+    const pa_layout *layout = &plan->layout[plan->layout_of[op->result]];
+    int64_t positions = (int64_t)layout->height * layout->width;
+    return layout->pitch == layout->width && (layout->vectors > 1 || positions % PA_LANES == 0) &&
+           plan->part_of[op->result] == op->result && count_uses(program, op->result) == 1;
+}
+
 /* Leaves a slot with the caller, as an input or output, where the layouts agree. */
 static int lend(pa_plan *plan, int32_t value, int32_t slot, int32_t port, int is_output) {
     if (plan->slot[slot].port >= 0 || !is_contiguous(plan, value)) return 0;
@@ -224,10 +248,19 @@ static int add_compute(pa_plan *plan, const pa_instruction *op) {
     return 0;
 }
 
-static void add_stores(pa_plan *plan, int32_t value, int32_t slot) {
-    for (int32_t i = 0; i < plan->program.outputs; i++)
-        if (plan->program.output[i] == value && !lend(plan, value, slot, i, 1))
+static void add_stores(pa_plan *plan, const pa_instruction *op) {
+    int32_t value = op->result, slot = plan->slot_of[value];
+    for (int32_t i = 0; i < plan->program.outputs; i++) {
+        if (plan->program.output[i] != value || lend(plan, value, slot, i, 1)) continue;
+        if (is_written_out(plan, op)) {
+            const pa_slot *planes = &plan->slot[slot];
+            plan->slot[slot].stride = (int64_t)planes->data[0] * planes->data[1];
+            plan->slot[slot].port = i;
+            plan->slot[slot].is_output = 1;
+        } else {
             add_step(plan, (pa_step){PA_STEP_STORE, i, slot, -1, -1, NULL, -1});
+        }
+    }
 }
 
 static int add_steps(pa_plan *plan, pa_error error) {
@@ -243,7 +276,7 @@ static int add_steps(pa_plan *plan, pa_error error) {
     for (int32_t i = 0; i < program->instructions; i++) {
         const pa_instruction *op = &program->instruction[i];
         if (add_compute(plan, op)) return pa_fail(error, "instruction %d: too large", i);
-        if (!is_rows(plan, op->result)) add_stores(plan, op->result, slot_of[op->result]);
+        if (!is_rows(plan, op->result)) add_stores(plan, op);
     }
     return 0;
 }

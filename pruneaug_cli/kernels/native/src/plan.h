@@ -23,7 +23,6 @@ typedef struct {
     int32_t lent;      /* all are the caller's, and only other convolutions touch them */
     int32_t vectors; /* that cover the height x pitch positions */
     int32_t single;  /* the last vector is one position, and there are no pads before it */
-    int32_t missing; /* positions of the last vector that are not there: planes follow at once */
     int64_t stride;
     int8_t *keep; /* per position of those vectors, -1 where data is; null: everywhere */
 } pa_layout;

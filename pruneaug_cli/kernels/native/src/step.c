@@ -107,19 +107,22 @@ static void run_conv(const pa_run *call, const pa_step *step) {
     const pa_plan *plan = call->plan;
     const pa_layout *layout = &plan->layout[plan->layout_of[step->op->result]];
     const pa_conv *conv = &plan->conv[step->item];
+    const pa_slot *result = &plan->slot[step->result];
+    int64_t covered = (int64_t)layout->vectors * PA_LANES;
+    int tight = result->stride < covered; /* the caller's: no room for the last vector */
     pa_product product = {
         .strips = &conv->strips,
         .bias = conv->bias,
         .x = conv_data(call, step),
         .y = value_data(call, step->op->result, step->result),
         .residual = residual_data(call, step),
-        .keep = layout->keep,
+        .keep = tight ? NULL : layout->keep,
         .lanes = conv->lanes,
-        .lanes_stride = (int64_t)layout->vectors * PA_LANES,
-        .y_stride = layout->stride,
+        .lanes_stride = covered,
+        .y_stride = result->stride,
         .residual_stride = step->residual >= 0 ? plan->slot[step->residual].stride : 0,
         .vectors = layout->vectors,
-        .missing = layout->missing,
+        .missing = tight ? (int32_t)(covered - result->stride) : 0,
         .single = layout->single,
         .taps = step->op->window.kernel[0] * step->op->window.kernel[1],
         .activation = step->op->activation,
