@@ -177,16 +177,20 @@ static int32_t split_slot(pa_plan *plan, pa_split *split, const pa_instruction *
 
 /* Whether a depthwise convolution is all that reads its split. Others read every channel of it at
  * once; this one finds a few in the nearest caches when it has just made them. */
-static int is_piecemeal(const pa_plan *plan, int32_t index) {
+static int is_piecemeal(const pa_plan *plan, const pa_split *split) {
     const pa_program *program = &plan->program;
     int32_t readers = 0;
     for (int32_t i = 0; i < program->instructions; i++) {
         const pa_instruction *op = &program->instruction[i];
-        if (op->opcode != PA_CONV || pa_split_of(plan, op) != index) continue;
+        if (op->opcode != PA_CONV || op->source != split->source ||
+            plan->layout_of[op->result] != split->layout ||
+            op->window.stride[0] != split->stride[0] ||
+            op->window.stride[1] != split->stride[1] || pa_conv_reach(program, op).aligned)
+            continue;
         if (!pa_is_depthwise(program, op)) return 0;
         readers++;
     }
-    return readers == 1 && plan->split[index].shortcut < 0;
+    return readers == 1 && split->shortcut < 0;
 }
 
 /* The slot a conv reads: its source, or the split of it. */
@@ -195,7 +199,7 @@ static int32_t conv_input(pa_plan *plan, const pa_instruction *op) {
     if (index < 0) return plan->slot_of[op->source];
     pa_split *split = &plan->split[index];
     int32_t slot = split_slot(plan, split, op);
-    split->piecemeal = is_piecemeal(plan, index);
+    split->piecemeal = is_piecemeal(plan, split);
     if (split->piecemeal) use(plan, plan->slot_of[op->source], plan->steps);
     return slot;
 }
