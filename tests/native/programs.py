@@ -1,5 +1,7 @@
 """Region programs for tests of the C engine: every instruction, and geometries nobody chose."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, MatrixShape
@@ -159,7 +161,7 @@ def small_maps(
     rng: np.random.Generator, block: str, *, positive: bool = False
 ) -> tuple[RegionProgram, ...]:
     """Planes of which vectors leave one position: 7 x 7 in every kind of convolution, a row of 97,
-    and a convolution alone, whose planes are the caller's."""
+    a convolution alone, whose planes are the caller's; and depthwise layers of stride 2."""
     pads, relu = (1, 1, 1, 1), Epilogue(activation=RELU)
     maps: tuple[Instruction, ...] = (
         Conv(0, 0, (3, 3), (2, 2), pads, epilogue=Epilogue(0, None, RELU)),  # 1
@@ -174,15 +176,19 @@ def small_maps(
     shapes = [(24, 54), (24, 24), (24, 216), (24, 9), (24, 432)]
     row = (Conv(0, 0, (1, 1), epilogue=relu), Conv(1, 0, (1, 1), epilogue=Epilogue(None, 1)))
     alone = (Conv(0, 0, (1, 1), epilogue=Epilogue(0, None, RELU)),)
-    inputs = Planes(6, 14, 14), Planes(20, 1, 97), Planes(9, 7, 7)
-    sizes = shapes, [(20, 20)], [(28, 9)]
+    halves = Conv(0, 0, (3, 3), (2, 2), pads, epilogue=Epilogue(0, None, RELU), groups=40)
+    strided = (halves, Conv(1, 1, (1, 1), epilogue=relu), replace(halves, source=2))
+    inputs = Planes(6, 14, 14), Planes(20, 1, 97), Planes(9, 7, 7), Planes(40, 27, 25)
+    sizes = shapes, [(20, 20)], [(28, 9)], [(40, 9), (40, 40)]
     return tuple(
         RegionProgram(
             (source,), body, (len(body),),
             tuple(weight(rng, *shape, block, positive=positive) for shape in matrices),
             (numbers(rng, matrices[0][0], positive=positive),),
         )
-        for source, body, matrices in zip(inputs, (maps, row, alone), sizes, strict=True)
+        for source, body, matrices in zip(
+            inputs, (maps, row, alone, strided), sizes, strict=True
+        )
     )  # fmt: skip
 
 
