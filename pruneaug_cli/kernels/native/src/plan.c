@@ -53,7 +53,7 @@ static int32_t add_split_slot(pa_plan *plan, const pa_split *split) {
                               .pitch = layout->pitch,
                               .stride = stride,
                               .slack = front > back ? front : back,
-                              .owns = split->shortcut >= 0,
+                              .owns = split->shortcut >= 0 || split->piecemeal,
                           });
 }
 
@@ -198,8 +198,8 @@ static int32_t conv_input(pa_plan *plan, const pa_instruction *op) {
     int32_t index = pa_split_of(plan, op);
     if (index < 0) return plan->slot_of[op->source];
     pa_split *split = &plan->split[index];
-    int32_t slot = split_slot(plan, split, op);
     split->piecemeal = is_piecemeal(plan, split);
+    int32_t slot = split_slot(plan, split, op);
     if (split->piecemeal) use(plan, plan->slot_of[op->source], plan->steps);
     return slot;
 }

@@ -140,11 +140,14 @@ typedef struct {
     const pa_depthwise *depthwise;
 } piecemeal_work;
 
-/* A few channels at a time take turns in the planes of the first: it is no other thread's. */
+/* A few channels at a time take turns in the planes of the first. Planes read the pads of the one
+ * before them: those that nobody writes stay zero, for the slot owns its buffer, and the last of a
+ * chunk's planes is not written, for the next chunk reads its pads. */
 static void run_piecemeal(const void *context, int32_t first, int32_t last) {
     const piecemeal_work *work = context;
     const int64_t stride = work->slot->stride, channel = stride * work->split->phases;
     int32_t few = NEAR_FLOATS / channel > 1 ? (int32_t)(NEAR_FLOATS / channel) : 1;
+    if (few > last - first - 1 && last - first > 1) few = last - first - 1;
     for (int32_t c = first; c < last; c += few) {
         int32_t end = last - c < few ? last : c + few;
         int64_t back = (c - first) * stride;
@@ -191,7 +194,7 @@ static void run_depthwise(const pa_run *call, const pa_step *step) {
                            .from = split_source(call, op, plan->slot_of[op->source]),
                            .to = slot_data(call, step->source),
                            .depthwise = &depthwise};
-    pa_run_range(call->crew, op->groups, 1, cost + split_cost(work.split), run_piecemeal, &work);
+    pa_run_range(call->crew, op->groups, 2, cost + split_cost(work.split), run_piecemeal, &work);
 }
 
 static void run_concat(const pa_run *call, const pa_step *step) {
@@ -353,7 +356,7 @@ void pa_run_step(const pa_run *call, const pa_step *step) {
         run_compute(call, step);
     } else if (step->kind == PA_STEP_SPLIT) {
         const pa_split *split = &plan->split[step->item];
-        if (split->piecemeal) return; /* its pads are clear now; the rest is its reader's */
+        if (split->piecemeal) return; /* its reader's */
         planes_work work = {
             .call = call, .step = step, .from = split_source(call, step->op, step->source)};
         pa_run_range(call->crew, work.from.channels, 1, split_cost(split), run_split, &work);
