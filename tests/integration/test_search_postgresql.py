@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+# the second test goes on with the first one's study, in one server
+pytestmark = pytest.mark.xdist_group("postgresql")
+
 SEARCH = """
 import os, signal, sys, time
 from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Option

@@ -18,7 +18,7 @@ pytestmark = [
 ]
 
 SEARCH = """
-import sys, time
+import signal, sys, time
 from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Option
 from pruneaug_cli.search import ENGINES, SearchProblem, run_search
 
@@ -37,6 +37,7 @@ def make():
     return evaluate
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     problem = SearchProblem(dict.fromkeys("abcdef", OPTIONS), 1e-4, 0.9, max_drop=0.2)
     with ENGINES.create("processes")(make, 2) as engine:
         found = run_search(

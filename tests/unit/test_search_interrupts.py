@@ -9,6 +9,14 @@ import pytest
 from pruneaug_cli.search.interrupts import interrupts_deferred, uninterrupted
 
 
+@pytest.fixture(autouse=True)
+def listening():
+    """What a shell starts in the background ignores Ctrl-C: the tests among it do not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
