@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pruneaug_cli.evaluation.batches import Args, Device, in_evaluation_mode, on_device
 
 _LARGEST = 2**22
-"""Numbers kept of the dense model's outputs, at most; of larger ones every k-th row."""
+"""Numbers kept of one output over all batches, at most; of larger ones every k-th row."""
 
 
 class Divergence:
@@ -23,8 +23,8 @@ class Divergence:
 
     .. math:: \frac{\sum_i \lVert y'_i - y_i \rVert^2}{\sum_i \lVert y_i - \bar y \rVert^2}
 
-    over the rows of all outputs (everything but the last axis counts rows). 0 for the dense model;
-    1 for one that says the same whatever its input.
+    over the rows of all outputs of all batches (everything but the last axis counts rows; the mean
+    is that of the rows of one width). 0 for the dense model; 1 for one that always says the mean.
 
     Args:
         model: the dense model.
@@ -33,15 +33,9 @@ class Divergence:
     """
 
     def __init__(self, model: nn.Module, batches: Sequence[Args], device: Device = "cpu") -> None:
-        self._batches, self._device, self._step = tuple(batches), device, 1
-        outputs = list(self._outputs(model))
-        numbers = sum(rows.numel() for rows in outputs)
-        self._step = max(-(-numbers // _LARGEST), 1)
-        self._dense = [rows[:: self._step].clone() for rows in outputs]
-        self._spread = sum(
-            float((rows - rows.mean(dim=0)).square().sum(dtype=torch.float64))
-            for rows in self._dense
-        )
+        self._batches, self._device = tuple(batches), device
+        self._dense = list(self._outputs(model))
+        self._spread = _spread(self._dense)
 
     def __call__(self, model: nn.Module) -> float | None:
         """That of ``model``; None where outputs are not finite, or never differed."""
@@ -49,15 +43,27 @@ class Divergence:
             return None
         error = 0.0
         for before, now in zip(self._dense, self._outputs(model), strict=True):
-            error += float((now[:: self._step] - before).square().sum(dtype=torch.float64))
+            error += float((now - before).square().sum(dtype=torch.float64))
         return error / self._spread if math.isfinite(error) else None
 
     def _outputs(self, model: nn.Module) -> Iterator[Tensor]:
-        """Every output of every batch as rows, shape (rows, columns)."""
+        """Every output of every batch as rows, shape (rows, columns), large ones thinned out."""
+        most = _LARGEST // max(len(self._batches), 1)
         with in_evaluation_mode(model), torch.inference_mode():
             for batch in self._batches:
                 for output in _tensors(model(*on_device(batch, self._device))):
-                    yield output.reshape(-1, output.shape[-1] if output.dim() else 1).float().cpu()
+                    rows = output.reshape(-1, output.shape[-1] if output.dim() else 1)
+                    step = max(-(-rows.numel() // max(most, 1)), 1)
+                    yield rows[::step].float().cpu().clone()
+
+
+def _spread(outputs: Sequence[Tensor]) -> float:
+    """Squared distance of all rows from the mean of those of their width, summed."""
+    spread = 0.0
+    for width in {rows.shape[1] for rows in outputs}:
+        rows = torch.cat([rows for rows in outputs if rows.shape[1] == width]).double()
+        spread += float((rows - rows.mean(dim=0)).square().sum())
+    return spread
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:

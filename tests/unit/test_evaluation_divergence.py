@@ -26,8 +26,7 @@ def test_it_is_the_squared_error_relative_to_how_much_outputs_differ(batches):
     rows = torch.cat([linear()(x).detach() for (x,) in batches])
     assert divergence(linear()) == 0.0
     expected = float((0.25 * rows).square().sum() / (rows - rows.mean(0)).square().sum())
-    # the mean is that of each batch: a few per cent
-    assert divergence(linear(0.75)) == pytest.approx(expected, rel=0.1)
+    assert divergence(linear(0.75)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_any_structure_of_outputs_counts(batches):
@@ -50,6 +49,12 @@ def test_large_outputs_are_thinned_out(batches, monkeypatch):
     assert sum(rows.numel() for rows in thin._dense) == 16
     assert thin(linear()) == 0.0
     assert thin(linear(0.5)) == pytest.approx(0.25, rel=0.2)
+
+
+def test_batches_of_one_sample_differ_from_each_other(batches):
+    rows = torch.cat([x for (x,) in batches])
+    single = Divergence(linear(), [(row[None],) for row in rows])
+    assert single(linear(0.5)) == pytest.approx(Divergence(linear(), batches)(linear(0.5)))
 
 
 def test_modes_are_kept_and_nothing_learns(batches):
