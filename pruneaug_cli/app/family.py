@@ -16,6 +16,7 @@ from pruneaug_cli.search import SearchProblem, SearchResult, require_reachable
 
 _OF_ONE_GOAL = (
     *OF_THE_PLAN, "goal", "plan", "layers", "files", "predicted_latency_s", "predicted_speedup",
+    "expected_drop",
     "tightened", "dense.test_metric", "dense.size_bytes", "dense.spread",
 )  # fmt: skip
 """What a run with one goal says and a family does not."""
