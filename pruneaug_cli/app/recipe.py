@@ -77,6 +77,7 @@ class _OneOrMore:
     ) -> JsonSchemaValue:
         """A value of the list, or the list."""
         several = handler(schema)
+        several["minItems"] = several.pop("minLength", 1)  # pydantic takes it for a text's
         return {"anyOf": [several["items"], several]}
 
 
