@@ -23,8 +23,8 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
                          null: dense, all null for a dense layer; options {block: {sparsity, harm,
                          latency_s}}, lists of equal length; coefficient {value, low, high} of the
                          layer's harm, as the default strategy learnt it, or null
-    expected_drop        what the plan is expected to lose on other data, one-shot, judged by the
-                         divergence of its outputs; null where that was not measured
+    expected_drop        what the plan is expected to lose on data like the search's, one-shot,
+                         judged by the divergence of its outputs; null: that was not measured
     skipped              [{name, kind, reason}]: layers with weights that stay dense
     search               {strategy, harm, evaluations, max_drop, target_latency_s, chosen, front,
                          uniform, trials, finalists, finalists_untrained}: harm output or loss;

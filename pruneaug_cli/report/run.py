@@ -113,7 +113,8 @@ def _expected_note(document: Document) -> str:
         return ""
     return (
         "By the divergence of its outputs the plan loses about "
-        f"{show('metric', expected)} on other data; the rest of what validation shows is chance."
+        f"{show('metric', expected)} on data like the search's; "
+        "what validation shows beside that may be luck."
     )
 
 

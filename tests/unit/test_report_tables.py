@@ -194,8 +194,8 @@ def test_finalists_are_shown_with_their_metric_before_and_after_training():
 
 def test_what_a_plan_is_expected_to_lose_is_told_until_it_is_trained():
     note = (
-        "By the divergence of its outputs the plan loses about 0.0170 on other data; "
-        "the rest of what validation shows is chance."
+        "By the divergence of its outputs the plan loses about 0.0170 on data "
+        "like the search's; what validation shows beside that may be luck."
     )
     one_shot = {key: value for key, value in RESULT.items() if key != "finetune"}
     assert note in run_view({**one_shot, "expected_drop": 0.017})[0].notes
