@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from options import refusing, write_rows
+from options import refusing, task_parser, write_rows
 from scipy.stats import spearmanr
 
 from pruneaug_cli.app.database import make_database
@@ -166,18 +166,10 @@ def _spearman(rows: Sequence[Mapping[str, Any]], measure: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="harm.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--task", required=True, help="as for pruneaug search")
-    parser.add_argument("--checkpoint", type=Path, help="a built-in task brings its own")
-    parser.add_argument("--platform", required=True, help="name or file of a profile")
+    parser = task_parser("harm.py", __doc__.splitlines()[0])
     parser.add_argument("--plans", type=int, default=80, help="random ones (default: 80)")
     parser.add_argument("--seed", type=int, default=0, help="of the plans (default: 0)")
-    parser.add_argument("--folder", type=Path, help="keep what is made here; go on from there")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="as for pruneaug search"
-    )
     parser.add_argument("--threads", type=int, default=1, help="of evaluations (default: 1)")
-    parser.add_argument("--jsonl", type=Path, help="write the rows here too, one object per line")
     return parser
 
 

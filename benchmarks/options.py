@@ -1,4 +1,4 @@
-"""Options of both benchmarks, and their refusals: one line and a hint, exit code of the error."""
+"""Options that benchmarks share, and their refusals: one line and a hint, the exit code."""
 
 import argparse
 import json
@@ -88,3 +88,17 @@ def refusing(program: str) -> Iterator[None]:
         if error.hint:
             print(f"  hint: {error.hint}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def task_parser(program: str, description: str) -> argparse.ArgumentParser:
+    """Options of a benchmark that searches plans of a task's model."""
+    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser.add_argument("--task", required=True, help="as for pruneaug search")
+    parser.add_argument("--checkpoint", type=Path, help="a built-in task brings its own")
+    parser.add_argument("--platform", required=True, help="name or file of a profile")
+    parser.add_argument("--folder", type=Path, help="keep what is made here; go on from there")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="as for pruneaug search"
+    )
+    parser.add_argument("--jsonl", type=Path, help="write the rows here too, one object per line")
+    return parser

@@ -29,7 +29,7 @@ from contest import (
     evaluations_to_reach,
     hypervolume,
 )
-from options import check_common, read_list, refusing, write_rows
+from options import check_common, read_list, refusing, task_parser, write_rows
 from torch import nn
 
 from pruneaug_cli.app.database import make_database
@@ -258,21 +258,13 @@ def _read_seed(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="search.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--task", required=True, help="as for pruneaug search")
-    parser.add_argument("--checkpoint", type=Path, help="a built-in task brings its own")
-    parser.add_argument("--platform", required=True, help="name or file of a profile")
+    parser = task_parser("search.py", __doc__.splitlines()[0])
     parser.add_argument("--strategies", default="all", help=f"all, or of: {', '.join(STRATEGIES)}")
     parser.add_argument("--evaluations", type=int, default=200, help="per strategy and seed")
     parser.add_argument("--seeds", default="0,1,2", help="one or more (default: 0,1,2)")
     parser.add_argument("--max-drop", type=float, default=0.01, help="absolute (default: 0.01)")
-    parser.add_argument("--folder", type=Path, help="keep what is made here; go on from there")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="as for pruneaug search"
-    )
     parser.add_argument("--threads", type=int, default=1, help="of evaluations (default: 1)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of timing, per plan")
-    parser.add_argument("--jsonl", type=Path, help="write the rows here too, one object per line")
     return parser
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from options import check_common, refusing, write_rows
+from options import check_common, refusing, task_parser, write_rows
 
 from pruneaug_cli.app.evaluator import correction_batches
 from pruneaug_cli.app.outcome import drop_of
@@ -138,18 +138,10 @@ def _search(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="trial.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--task", required=True, help="as for pruneaug search")
-    parser.add_argument("--checkpoint", type=Path, help="a built-in task brings its own")
-    parser.add_argument("--platform", required=True, help="name or file of a profile")
+    parser = task_parser("trial.py", __doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=100, help="plans to evaluate")
     parser.add_argument("--max-drop", type=float, default=0.01, help="absolute (default: 0.01)")
-    parser.add_argument("--folder", type=Path, help="keep evidence and database here")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="as for pruneaug search"
-    )
     parser.add_argument("--threads", type=int, default=2, help="of all workers (default: 2)")
-    parser.add_argument("--jsonl", type=Path, help="write the rows here too, one object per line")
     parser.set_defaults(seconds=1.0)
     return parser
 
