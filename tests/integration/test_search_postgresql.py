@@ -11,16 +11,13 @@ from pathlib import Path
 
 import pytest
 
-# the second test goes on with the first one's study, in one server
-pytestmark = pytest.mark.xdist_group("postgresql")
-
 SEARCH = """
 import os, signal, sys, time
 from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Option
 from pruneaug_cli.search import SearchProblem, run_search, storage
 
 storage.BEAT_S, storage.GRACE_S = 1, 4
-url, deadly, other_machine = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+url, study, deadly, other_machine = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 if other_machine:
     from pruneaug_cli.search import owner
     owner._machine = lambda: other_machine
@@ -41,7 +38,7 @@ def evaluate(plan):
     return 0.9 - sum(0.1 * choice.sparsity**2 for _, choice in plan.items())
 
 found = run_search(
-    problem, evaluate, storage=url, study_name="s", strategy="random", trials=20
+    problem, evaluate, storage=url, study_name=study, strategy="random", trials=20
 )
 plans = {trial.plan for trial in found.trials}
 print(len(found.trials), len(plans), found.evaluations, found.storage)
@@ -88,9 +85,9 @@ def url() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def _start(url: str, deadly: int = 0, machine: str = "") -> subprocess.Popen[str]:
+def _start(url: str, study: str, deadly: int = 0, machine: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(  # noqa: S603  our own interpreter and script
-        [sys.executable, "-c", SEARCH, url, str(deadly), machine],
+        [sys.executable, "-c", SEARCH, url, study, str(deadly), machine],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -98,7 +95,12 @@ def _start(url: str, deadly: int = 0, machine: str = "") -> subprocess.Popen[str
 @pytest.mark.slow
 def test_three_processes_one_of_which_is_killed_search_together(url: str) -> None:
     """They make tables and study at the same moment; the dead one counts as another machine."""
-    searches = [_start(url), _start(url), _start(url, deadly=2, machine="elsewhere")]
+    study = "together"
+    searches = [
+        _start(url, study),
+        _start(url, study),
+        _start(url, study, deadly=2, machine="elsewhere"),
+    ]
     answers = [search.communicate(timeout=180) for search in searches]
     assert [search.returncode for search in searches] == [0, 0, -9], answers
     lines = [out.split() for out, _ in answers[:2]]
@@ -111,8 +113,9 @@ def test_three_processes_one_of_which_is_killed_search_together(url: str) -> Non
 
 
 @pytest.mark.slow
-def test_a_search_alone_goes_on_without_delay(url: str) -> None:
-    started = time.monotonic()
-    out, err = _start(url).communicate(timeout=60)
-    assert out.split()[:3] == ["20", "20", "0"], err
-    assert time.monotonic() - started < 30.0
+def test_a_search_that_goes_on_alone_knows_all_and_waits_for_nobody(url: str) -> None:
+    for evaluations in ("20", "0"):
+        started = time.monotonic()
+        out, err = _start(url, "alone").communicate(timeout=60)
+        assert out.split()[:3] == ["20", "20", evaluations], err
+        assert time.monotonic() - started < 30.0
