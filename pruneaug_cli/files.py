@@ -1,15 +1,19 @@
 """Files that survive a crash and repeat byte for byte.
 
 Writing is atomic: the text goes to a private name in the same folder and is renamed into place,
-so a reader sees the old file or the new one, never half of it. JSON is sorted, indented by two
+so a reader sees the old file or the new one, never half of it; what a killed writer leaves behind
+:func:`remove_leftovers` clears away. JSON is sorted, indented by two
 and ends with a newline. Every document carries ``schema_version``.
 """
 
 import hashlib
 import json
 import os
+import re
 import tempfile
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,11 @@ import numpy.typing as npt
 from pruneaug_cli.errors import InputError
 
 JsonObject = dict[str, Any]
+
+_LEFTOVER_S = 600.0
+"""Of this age a temporary file has no writer any more: the largest are written in seconds."""
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
+"""What ``tempfile.mkstemp`` makes of the prefix below."""
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -36,6 +45,15 @@ def write_bytes(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of writers that were killed, once they are ten minutes old."""
+    oldest = time.time() - _LEFTOVER_S
+    for path in folder.glob(".*"):
+        with suppress(FileNotFoundError):  # a living writer has just renamed it
+            if _TEMPORARY.fullmatch(path.name) and path.stat().st_mtime < oldest:
+                path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

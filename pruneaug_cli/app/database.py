@@ -20,7 +20,7 @@ from pruneaug_cli.evaluation import (
     collect_gradients,
     groups_of_layers,
 )
-from pruneaug_cli.files import digest_text
+from pruneaug_cli.files import digest_text, remove_leftovers
 from pruneaug_cli.layers import matrix_arrays
 from pruneaug_cli.progress import Progress
 
@@ -92,6 +92,7 @@ def gather_evidence(
         TaskError: the task lacks a function that the evidence needs.
     """
     require_gradients(settings, prepared)
+    remove_leftovers(run.evidence)
     needs_gradients = _why_gradients(settings, prepared) is not None
     base = digest_text(prepared.checkpoint, prepared.task.address)
     key = digest_text(base, str(settings.evidence_batches))

@@ -20,7 +20,7 @@ from pruneaug_cli.evaluation.database import LayerDatabase, PathAddress
 from pruneaug_cli.evaluation.path import PathJob, compute_path, is_computed
 from pruneaug_cli.evaluation.path_file import SCHEMA_VERSION, read_record
 from pruneaug_cli.evaluation.path_memory import reconstruction_bytes, spare_bytes
-from pruneaug_cli.files import digest_array, digest_text
+from pruneaug_cli.files import digest_array, digest_text, remove_leftovers
 from pruneaug_cli.progress import Progress, Step, silent
 
 _STAGE = "reconstructing layers"
@@ -69,6 +69,7 @@ def build_database(
         UnsupportedError: worker after worker died.
         ValueError: a layer of the candidates has no weights or no evidence, or they do not fit.
     """
+    remove_leftovers(directory)
     inputs = _Inputs(weights, evidence, directory, method or PruningMethod())
     paths = [
         path for layer, choices in candidates.items() for path in _paths(inputs, layer, choices)

@@ -1,5 +1,6 @@
 """Files: atomic, versioned, the same bytes for the same content."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,17 @@ def test_a_failed_write_leaves_the_old_file(
         files.write_json(path, {"schema_version": 2})
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["plan.json"]
+
+
+def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path: Path) -> None:
+    names = ".a.safetensors.x1_abcde", ".b.safetensors.x2_abcde", ".gitignore", "a.safetensors"
+    for name in names:
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (0, 0))
+    (tmp_path / names[1]).touch()  # its writer may live
+    files.remove_leftovers(tmp_path)
+    files.remove_leftovers(tmp_path / "missing")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
 
 
 def test_json_is_sorted_and_ends_with_a_newline() -> None:
