@@ -101,7 +101,9 @@ class Task:
         found = self._iterate("evaluate_batches", self._call("evaluate_batches", model, device))
         batches = iter(found)
         while True:
-            with torch.inference_mode():  # around the task's code, not around what asks for it
+            # around the task's code, not around what asks for it; not inference mode, in which a
+            # task that moves or casts the model would leave it weights that cannot be exported
+            with torch.no_grad():
                 batch = next(batches, None)
             if batch is None:
                 return

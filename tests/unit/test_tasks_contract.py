@@ -116,15 +116,18 @@ def test_calibration_batches_that_do_not_fit_are_refused(example, batch, message
 def test_scores_come_batch_by_batch_from_a_model_in_evaluation_mode():
     def evaluate_batches(model, device):
         assert not model.training
+        model.double()
         yield torch.tensor(3), 4
-        assert torch.is_inference_mode_enabled()
+        assert not torch.is_grad_enabled()
         yield 2.5, torch.tensor(3)
 
     task = task_of(evaluate_batches=evaluate_batches)
     found = []
-    for batch in task.evaluate_batches(Pair().train(), "cpu"):
+    model = Pair().train()
+    for batch in task.evaluate_batches(model, "cpu"):
         found.append(batch)
-        assert not torch.is_inference_mode_enabled()
+        assert torch.is_grad_enabled()
+    assert not any(weight.is_inference() for weight in model.parameters())
     assert found == [(3.0, 4), (2.5, 3)]
 
 
