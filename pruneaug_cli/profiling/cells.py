@@ -8,7 +8,8 @@ get the middle one before any gets the next, so that a budget that runs out leav
 The default blocks are tall and one column wide. On an AVX-512 core at 90% sparsity, 2x1 takes 1.6
 to 2.1 times as long as 4x1; 8x4 is within 15% of 8x1 and removes weights in larger pieces; 32x1 is
 the fastest on linear layers with many rows (768x768, 128 rows: 0.64 of 8x1) and no slower
-elsewhere. The default sparsities are dense where harm and price bend.
+elsewhere. The default sparsities are dense where harm and price bend; from the lowest to the next
+price is a line: at 30% it is off by 3% (median over ResNet-20, 8% at most).
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pruneaug_cli.core import DENSE, BlockShape, Geometry, LayerChoice
 
 DEFAULT_BLOCKS = tuple(map(BlockShape.parse, ("4x1", "8x1", "16x1", "32x1")))
-DEFAULT_SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95)
+DEFAULT_SPARSITIES = (0.1, 0.5, 0.7, 0.8, 0.9, 0.95)
 
 
 @dataclass(frozen=True, slots=True)
