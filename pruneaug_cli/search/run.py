@@ -90,7 +90,7 @@ class Search:
             if proposal is None:
                 return record
             latency_s = self._problem.latency_s(proposal.plan)
-            key = self._study.claim(proposal, latency_s, self._space)
+            key = self._study.claim(proposal, latency_s, self._space, limit=trials)
             if key is not None:
                 self._flying[proposal.plan] = key
                 self._engine.submit(proposal.plan)

@@ -54,7 +54,7 @@ SCHEMA_VERSION = 2
 _BEGUN = "begun:"
 _DEATHS = 3  # processes that may die on a plan before it is left alone
 
-Failure = Literal["interrupted", "error", "duplicate"]
+Failure = Literal["interrupted", "error", "duplicate", "surplus"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +142,13 @@ class Study:
             optuna.storages.fail_stale_trials(self._study)
 
     @uninterrupted
-    def claim(self, proposal: Proposal, predicted_latency_s: float, space: Space) -> int | None:
-        """Record that a plan is being evaluated here; None when another process has it.
+    def claim(
+        self, proposal: Proposal, predicted_latency_s: float, space: Space, limit: int
+    ) -> int | None:
+        """Record that a plan is being evaluated here, and return the storage's key of the trial.
 
-        Returns the storage's key of the trial.
+        None when another process has the plan, or took the last of ``limit`` places, a moment
+        earlier.
         """
         template = optuna.trial.create_trial(
             state=TrialState.RUNNING,
@@ -164,9 +167,12 @@ class Study:
         key = self._storage.create_new_trial(self._study_id, template_trial=template)
         self._mine.add(key)
         self._heart.add(key)
-        number = self._storage.get_trial_number_from_id(key)
-        if self._is_taken(proposal.plan, before=number):
+        earlier = self._taken_before(self._storage.get_trial_number_from_id(key))
+        if proposal.plan in earlier:
             self.fail(key, "duplicate")
+            return None
+        if len(earlier) >= limit:
+            self.fail(key, "surplus")
             return None
         return key
 
@@ -225,14 +231,14 @@ class Study:
     def _key(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
-    def _is_taken(self, plan: Plan, *, before: int) -> bool:
-        """Whether a trial that began earlier has the plan, or had it and is complete."""
+    def _taken_before(self, number: int) -> list[Plan]:
+        """Plans of the trials that began earlier and are in flight or complete."""
         states = (TrialState.RUNNING, TrialState.COMPLETE)
-        return any(
-            trial.number < before and _begun(trial).proposal.plan == plan
+        return [
+            _begun(trial).proposal.plan
             for trial in self._study.get_trials(deepcopy=False, states=states)
-            if "plan" in trial.user_attrs and not self._is_open(trial)
-        )
+            if trial.number < number and "plan" in trial.user_attrs and not self._is_open(trial)
+        ]
 
     def _is_open(self, trial: FrozenTrial) -> bool:
         """Whether a trial ended early of which the present questions want to know more."""

@@ -65,8 +65,8 @@ def study(storage):
     return open_study(storage, "mine", problem=PROBLEM, strategy="random", seed=0)
 
 
-def claim(study, plan):
-    return study.claim(Proposal(plan, "test"), PROBLEM.latency_s(plan), {})
+def claim(study, plan, limit=99):
+    return study.claim(Proposal(plan, "test"), PROBLEM.latency_s(plan), {}, limit)
 
 
 def states(storage):
@@ -168,6 +168,15 @@ def test_of_two_that_claim_a_plan_one_has_it(storage):
         record = second.record()
         assert [trial.plan for trial in record.known] == [PLANS[0]]
         assert (record.running, record.lost) == ((), ())
+
+
+def test_of_two_that_claim_the_last_place_one_has_it(storage):
+    with study(storage) as first, study(storage) as second:
+        key = claim(first, PLANS[0], limit=1)
+        assert claim(second, PLANS[1], limit=1) is None
+        assert [proposal.plan for proposal in second.record().lost] == [PLANS[1]]
+        first.fail(key)  # its process died: the place is free again
+        assert claim(second, PLANS[1], limit=1) is not None
 
 
 def _race(storage, barrier, answers):
