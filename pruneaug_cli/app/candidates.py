@@ -33,8 +33,9 @@ AREA_FRACTION = 0.01
 SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 """Searched when the recipe names none, as far as the profile has measured.
 
-Where accuracy is short, low ones are wanted: of the 217 plans of ResNet-20 that lost at most a
-point before training, six of ten pruned layers had less than half of their weights removed.
+Where accuracy is short, low ones are wanted: in the plans of ResNet-20 and ResNet-56 that lost at
+most a point before training (363 and 232, of CIFAR-10 searches), 62% and 51% of the pruned layers
+had less than half of their blocks removed.
 """
 
 _SMALL_BLOCK = 32
