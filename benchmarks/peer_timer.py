@@ -26,6 +26,7 @@ def anchor(path: str, x: np.ndarray, threads: int) -> tuple[Call, np.ndarray]:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     name, result = session.get_inputs()[0].name, session.get_outputs()[0].name
     binding = session.io_binding()

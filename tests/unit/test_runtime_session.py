@@ -1,5 +1,7 @@
 """Sessions, the bench and the module wrapper, on small models in standard operators."""
 
+import time
+
 import numpy as np
 import onnx
 import pytest
@@ -47,6 +49,15 @@ def saved(tmp_path):
         return path
 
     return save
+
+
+def test_the_threads_of_a_session_rest_between_runs(saved):
+    weight = np.ones((512, 512), np.float32)
+    session = open_session(saved(linear_model(weight)), threads=2)
+    session.run([np.ones((512, 512), np.float32)])
+    before = time.process_time()
+    time.sleep(0.2)
+    assert time.process_time() - before < 0.02
 
 
 def test_a_session_tells_its_inputs_and_runs(saved, weight):
