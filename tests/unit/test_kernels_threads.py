@@ -22,6 +22,7 @@ from pruneaug_cli.kernels.program import (
     MaxPool,
     Planes,
     RegionProgram,
+    Rows,
     Weight,
 )  # fmt: skip
 
@@ -139,7 +140,7 @@ def test_work_too_small_for_a_crew_asks_no_pool(x):
 def test_planes_of_the_caller_that_end_within_a_vector_are_shared(offer):
     """The last tile makes positions again that the one before has made: never another thread's."""
     rng = np.random.default_rng(5)
-    matrix = rng.standard_normal((40, 90)).astype(np.float32)
+    matrix = rng.standard_normal((64, 90)).astype(np.float32)
     program = RegionProgram(
         (Planes(90, 29, 31),), (Conv(0, 0, (1, 1)),), (1,), (Weight("w", matrix),), ()
     )
@@ -150,3 +151,48 @@ def test_planes_of_the_caller_that_end_within_a_vector_are_shared(offer):
             (found,), counts = run_on(region, x, offer)
             assert len(counts) == 1
             np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.skipif(os.cpu_count() < 2, reason="a machine with one processor has no crew")
+@pytest.mark.parametrize("samples", [30, 37, 100])
+@pytest.mark.parametrize("block", [BlockShape(8, 1), BlockShape(32, 1)], ids=str)
+@pytest.mark.parametrize("offer", [one_after_the_other, on_threads], ids=lambda f: f.__name__)
+def test_samples_of_linear_layers_are_shared(offer, block, samples):
+    """Tiles of samples that are cut otherwise for more threads give the same bits."""
+    rng = np.random.default_rng(6)
+
+    def weight(rows: int, cols: int) -> Weight:
+        grid = BlockGrid(MatrixShape(rows, cols), block)
+        mask = BlockMask(grid, rng.random(grid.shape) < 0.25)
+        return Weight("w", BsrMatrix.pack(rng.standard_normal((rows, cols)), mask))
+
+    program = RegionProgram(
+        (Rows(700),),
+        (Linear(0, 0, epilogue=Epilogue(None, None, RELU)), Linear(1, 1, Epilogue(None, 0))),
+        (1, 2), (weight(1000, 700), weight(700, 1000)), (),
+    )  # fmt: skip
+    x = rng.standard_normal((samples, 700)).astype(np.float32)
+    with NativeBackend().library.open_region(encode(program)) as region:
+        expected = region.run([x])
+        for _ in range(5):
+            found, counts = run_on(region, x, offer)
+            assert len(counts) == 1
+            for a, b in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.skipif(os.cpu_count() < 2, reason="a machine with one processor has no crew")
+@pytest.mark.parametrize(("kept", "asks"), [(0.1, 0), (0.75, 1)])
+def test_a_crew_is_asked_for_steps_that_it_would_share(kept, asks):
+    """Many steps of a few microseconds are one thread's; few long ones are not."""
+    rng = np.random.default_rng(7)
+    grid = BlockGrid(MatrixShape(16, 144), BlockShape(8, 1))
+    count = grid.shape[0] * grid.shape[1]
+    mask = BlockMask(grid, (rng.permutation(count) < kept * count).reshape(grid.shape))
+    weight = Weight("w", BsrMatrix.pack(rng.standard_normal((16, 144)), mask))
+    steps = tuple(Conv(value, 0, (3, 3), pads=(1, 1, 1, 1)) for value in range(30))
+    program = RegionProgram((Planes(16, 32, 32),), steps, (30,), (weight,), ())
+    x = rng.standard_normal((1, 16, 32, 32)).astype(np.float32)
+    with NativeBackend().library.open_region(encode(program)) as region:
+        _, counts = run_on(region, x, one_after_the_other)
+    assert len(counts) == asks

@@ -8,6 +8,9 @@
 /* Does pieces first .. last - 1 of the work; called for disjoint ranges at the same time. */
 typedef void (*pa_range_task)(const void *work, int32_t first, int32_t last);
 
+/* Multiply-adds of a step that threads share; 0: too few to be cut. */
+int64_t pa_shareable(int64_t weights, int64_t positions);
+
 /* Runs the task over all strips, each weight used `positions` times. Work that is too small to
  * share stays on this thread, in one call. */
 void pa_run_strips(pa_crew *crew, const pa_strips *strips, int64_t positions, pa_range_task task,

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "parallel.h"
 #include "region.h"
 #include "vector.h"
 
@@ -423,14 +424,16 @@ int64_t pa_plan_weight_bytes(const pa_plan *plan) {
     return bytes;
 }
 
-int64_t pa_plan_work(const pa_plan *plan) {
-    int64_t work = 0;
+double pa_plan_shareable(const pa_plan *plan, int64_t samples) {
+    double work = 0.0; /* may be more than an integer holds */
     for (int32_t i = 0; i < plan->steps; i++) {
         const pa_step *step = &plan->step[i];
         if (step->kind != PA_STEP_COMPUTE || step->op->opcode != PA_CONV) continue;
         const pa_shape *shape = &plan->program.shapes[step->op->result];
-        work += plan->conv[step->item].strips.floats * shape->height * shape->width;
+        int64_t positions = (int64_t)shape->height * shape->width;
+        work += (double)pa_shareable(plan->conv[step->item].strips.floats, positions) * (double)samples;
     }
-    for (int32_t i = 0; i < plan->linears; i++) work += plan->linear[i].tokens.floats;
+    for (int32_t i = 0; i < plan->linears; i++)
+        work += (double)pa_shareable(plan->linear[i].tokens.floats, samples);
     return work;
 }

@@ -114,7 +114,8 @@ typedef struct {
 int pa_plan_make(pa_plan *plan, pa_error error);
 void pa_plan_free(pa_plan *plan);
 int64_t pa_plan_weight_bytes(const pa_plan *plan);
-int64_t pa_plan_work(const pa_plan *plan); /* multiply-adds per sample of all products */
+/* Multiply-adds of the products that threads share. */
+double pa_plan_shareable(const pa_plan *plan, int64_t samples);
 
 /* Whether operand `index` of a concat of planes lies where the result has it. */
 int pa_plan_in_place(const pa_plan *plan, const pa_instruction *op, int32_t index);

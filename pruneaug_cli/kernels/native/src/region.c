@@ -18,7 +18,6 @@
 struct pa_region {
     pa_plan plan;
     int64_t number;     /* in the order of creation, in this process */
-    int64_t work;       /* multiply-adds per sample, about */
     atomic_int helpers; /* that came to the last run */
     atomic_flag lock;   /* guards idle; held for a few instructions */
     pa_workspace *idle;
@@ -29,7 +28,7 @@ static atomic_llong created; /* regions, in this process */
 enum {
     LINE_BYTES = 64,
     HUGE_PAGE = 1 << 21,
-    LEAST_WORK = 1 << 20, /* multiply-adds of a run that is worth calling a crew: 15 us */
+    LEAST_WORK = 1 << 22, /* multiply-adds to share that are worth calling a crew: 60 us */
 };
 
 /* -- workspaces ----------------------------------------------------------------------------- */
@@ -172,7 +171,6 @@ int pa_region_create(const int64_t *program, size_t program_size, const float *v
         return -1;
     }
     region->number = atomic_fetch_add(&created, 1);
-    region->work = pa_plan_work(&region->plan);
     *out = region;
     return 0;
 }
@@ -206,7 +204,7 @@ int pa_region_run(pa_region *region, int64_t samples, const float *const *inputs
                    .outputs = outputs};
     call.failed = place_rows(&call);
     if (!call.failed && samples > 0) {
-        int small = region->work < LEAST_WORK / samples;
+        int small = parallel && pa_plan_shareable(plan, samples) < LEAST_WORK;
         pa_crew_run(small ? NULL : parallel, &region->helpers, run_steps, &call);
         copy_repeated_outputs(&call);
     }

@@ -28,6 +28,7 @@ enum {
     HIGHEST = 4 * PA_LANES,   /* rows of a strip */
     PASS = 3,                 /* tiles: a whole matrix of weights is read for each pass */
     LONG_PASS = 6,            /* where that comes from memory */
+    LEAST_TILES = 1,          /* that are worth reading all weights for */
     FAR_FLOATS = 128 << 10,   /* outputs that are fetched before they are written */
     ELEMENT = 8,              /* multiply-adds that take as long as packing a float */
 };
@@ -227,8 +228,14 @@ static int64_t tile_size(const token_work *work, int64_t tile) {
     return tile_start(work, tile + 1) - tile_start(work, tile);
 }
 
+static int64_t tile_floats(const token_work *work) {
+    return PA_TOKENS_PITCH * (int64_t)work->linear->cols;
+}
+
+static int64_t tiles_of_pass(const token_work *work) { return work->is_long ? LONG_PASS : PASS; }
+
 static float *packed_tile(const token_work *work, int64_t tile) {
-    return work->packed + (tile - work->from) * PA_TOKENS_PITCH * work->linear->cols;
+    return work->packed + (tile - work->from) * tile_floats(work);
 }
 
 static void pack_tiles(const void *context, int32_t first, int32_t last) {
@@ -279,22 +286,56 @@ static void run_packed(const void *context, int32_t first, int32_t last) {
     for (int32_t s = first; s < last; s++) run_strip(work, &work->linear->tokens.strip[s]);
 }
 
-static int run_passes(token_work *work, pa_scratch *scratch, pa_crew *crew) {
-    const pa_linear *linear = work->linear;
-    work->is_long = linear->tokens.floats / linear->tokens.count >= LONG_STRIP;
-    const int64_t most = work->is_long ? LONG_PASS : PASS;
-    const int64_t passes = (work->tiles + most - 1) / most;
-    const int64_t tile_floats = PA_TOKENS_PITCH * (int64_t)linear->cols;
-    work->packed = pa_scratch_take(scratch, most * tile_floats);
-    if (!work->packed) return -1;
+/* A few tiles at a time; their packed samples take one another's place. */
+static void run_passes(token_work *work, int64_t first, int64_t last, pa_crew *crew) {
+    const pa_strips *strips = &work->linear->tokens;
+    const int64_t most = tiles_of_pass(work), passes = (last - first + most - 1) / most;
     for (int64_t pass = 0; pass < passes; pass++) {
-        work->from = work->tiles * pass / passes;
-        work->to = work->tiles * (pass + 1) / passes;
+        work->from = first + (last - first) * pass / passes;
+        work->to = first + (last - first) * (pass + 1) / passes;
         int64_t samples = tile_start(work, work->to) - tile_start(work, work->from);
-        pa_run_range(crew, (int32_t)(work->to - work->from), 1, ELEMENT * tile_floats, pack_tiles,
-                     work);
-        pa_run_strips(crew, &linear->tokens, samples, run_packed, work);
+        pa_run_range(crew, (int32_t)(work->to - work->from), 1, ELEMENT * tile_floats(work),
+                     pack_tiles, work);
+        pa_run_strips(crew, strips, samples, run_packed, work);
     }
+}
+
+/* A thread's own tiles, packed where no other's are. */
+static void run_own(const void *context, int32_t first, int32_t last) {
+    token_work own = *(const token_work *)context;
+    own.packed += first * tile_floats(&own);
+    run_passes(&own, first, last, NULL);
+}
+
+/* Threads share samples: each packs its own, reads all weights, and leaves its outputs in its own
+ * cache for the next layer. Shared rows would send every sample to every thread (two threads, 64
+ * samples of 3072, 90%: no faster than one). Long strips come from memory, once: those are shared. */
+static int is_shared_by_samples(const token_work *work, int32_t threads) {
+    return threads > 1 && !work->is_long && work->tiles >= (int64_t)LEAST_TILES * threads;
+}
+
+/* As many tiles for each thread, of two fours at least. */
+static void even_tiles(token_work *work, int32_t threads) {
+    int64_t even = (work->tiles + threads - 1) / threads * threads;
+    if (work->quads >= 2 * even) work->tiles = even;
+}
+
+static int run_packed_samples(token_work *work, pa_scratch *scratch, pa_crew *crew) {
+    const pa_strips *strips = &work->linear->tokens;
+    const int32_t threads = pa_crew_size(crew);
+    work->quads = (work->rows->samples + QUAD - 1) / QUAD;
+    work->tiles = (work->quads + MOST_QUADS - 1) / MOST_QUADS;
+    work->is_long = strips->floats / strips->count >= LONG_STRIP;
+    const int by_samples = is_shared_by_samples(work, threads);
+    if (by_samples) even_tiles(work, threads);
+    const int64_t tiles = by_samples ? work->tiles : tiles_of_pass(work);
+    work->packed = pa_scratch_take(scratch, tiles * tile_floats(work));
+    if (!work->packed) return -1;
+    if (by_samples) {
+        const int64_t cost = ELEMENT * tile_floats(work) + strips->floats * PA_TOKENS_PITCH;
+        pa_run_range(crew, (int32_t)tiles, (int32_t)tiles / threads, cost, run_own, work);
+    } else
+        run_passes(work, 0, work->tiles, crew);
     return 0;
 }
 
@@ -305,7 +346,5 @@ int pa_tokens_run(const pa_linear *linear, const pa_rows *rows, pa_scratch *scra
         pa_run_strips(crew, &linear->tokens, rows->samples, run_rows, &work);
         return 0;
     }
-    work.quads = (rows->samples + QUAD - 1) / QUAD;
-    work.tiles = (work.quads + MOST_QUADS - 1) / MOST_QUADS;
-    return run_passes(&work, scratch, crew);
+    return run_packed_samples(&work, scratch, crew);
 }
