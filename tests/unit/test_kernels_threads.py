@@ -184,7 +184,7 @@ def test_samples_of_linear_layers_are_shared(offer, block, samples):
 @pytest.mark.skipif(os.cpu_count() < 2, reason="a machine with one processor has no crew")
 @pytest.mark.parametrize(("kept", "asks"), [(0.1, 0), (0.75, 1)])
 def test_a_crew_is_asked_for_steps_that_it_would_share(kept, asks):
-    """Many steps of a few microseconds are one thread's; few long ones are not."""
+    """Steps of a few microseconds are one thread's, however many they are; longer ones are not."""
     rng = np.random.default_rng(7)
     grid = BlockGrid(MatrixShape(16, 144), BlockShape(8, 1))
     count = grid.shape[0] * grid.shape[1]
