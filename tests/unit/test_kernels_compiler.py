@@ -70,6 +70,16 @@ def test_the_key_covers_the_compiler(fake, tmp_path):
     assert old.key() != new.key()
 
 
+def test_the_key_does_not_tell_where_the_compiler_is_installed(fake, tmp_path):
+    here = fake()
+    there = tmp_path / "elsewhere" / here.name
+    there.parent.mkdir()
+    shutil.copy(here, there)
+    first, second = (Compiler([str(path)], tmp_path / "cache") for path in (here, there))
+    assert first.key() == second.key()
+    assert Compiler([str(here), "-Og"], tmp_path / "cache").key() != first.key()
+
+
 def test_two_builds_at_once_leave_one_whole_library(fake, tmp_path):
     compiler = Compiler([str(fake())], tmp_path / "cache")
     with ThreadPoolExecutor(4) as pool:

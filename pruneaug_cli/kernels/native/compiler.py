@@ -116,10 +116,11 @@ class Compiler:
         return _version(self.command, self._environment_items())
 
     def key(self) -> str:
-        """Digest of all that shapes the library."""
+        """Digest of all that shapes the library; where the compiler is installed does not."""
         here = _instruction_set() if self.target.name == NATIVE else self.target.name
         steps = [*self._compile_steps(Path()), self._link_step(Path(), [])]
-        words = (word.replace(str(self._sources), "src") for step in steps for word in step)
+        flags = (word for step in steps for word in step[1:])
+        words = (word.replace(str(self._sources), "src") for word in flags)
         texts = (self.version(), here, *words)
         files = (
             part
