@@ -34,6 +34,7 @@ from torch import nn
 
 from pruneaug_cli.app.database import make_database
 from pruneaug_cli.app.evaluator import early_stop, stitched
+from pruneaug_cli.app.pacing import pace_of
 from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
 from pruneaug_cli.app.pricing import Pricing, price
 from pruneaug_cli.app.recipe_reader import read_recipe
@@ -43,7 +44,6 @@ from pruneaug_cli.errors import UnsupportedError, UsageError
 from pruneaug_cli.evaluation import LayerDatabase, StitchedEvaluator, stitch
 from pruneaug_cli.export import export_dense, export_sparse
 from pruneaug_cli.kernels import BACKENDS
-from pruneaug_cli.profiling import SessionTimer
 from pruneaug_cli.progress import silent
 from pruneaug_cli.registry import nearest
 from pruneaug_cli.runtime import bench_models
@@ -51,6 +51,8 @@ from pruneaug_cli.search import STRATEGIES, SearchProblem
 
 PARTS = (0.5, 1.0, 2.0)
 """Of the largest drop: at each the fastest plan found is measured."""
+
+_PATIENCE = 3.0  # seconds of waiting for a core nobody shares, for one of timing
 
 Row = dict[str, object]
 
@@ -90,8 +92,7 @@ class Exporter:
         self._dense, self._sparse = folder / "dense.onnx", folder / "sparse.onnx"
         self._library = BACKENDS.create(pricing.profile.platform.backend).operator_library()
         self._threads, self._seconds = pricing.profile.platform.threads, seconds
-        best_s = float(pricing.profile.settings.get("yardstick_s", math.inf))
-        self._pace = SessionTimer(self._library, self._threads, yardstick_s=best_s).pace
+        self._profile = pricing.profile
         task, self._test_metric = prepared.task, None
         if task.has("test"):
             self._test_metric = task.test(prepared.model, "cpu")
@@ -119,7 +120,10 @@ class Exporter:
             test_drop = self._test_drop(model)
         timed = bench_models(
             self._sparse, self._dense, threads=self._threads, library=self._library,
-            seconds=self._seconds, pace=self._pace, batch=self._prepared.task.batch,
+            seconds=self._seconds, batch=self._prepared.task.batch,
+            pace=pace_of(
+                self._profile, self._library, self._threads, patience_s=_PATIENCE * self._seconds
+            ),
         )  # fmt: skip
         sparse, dense = timed.models
         return Timed(sparse.latency_s, dense.latency_s, timed.speedup, test_drop)

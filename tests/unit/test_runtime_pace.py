@@ -94,3 +94,41 @@ def test_the_yardstick_is_timed_with_its_caches_warm() -> None:
     pace = Pace(work, machine)
     calls.append("model")
     assert pace.take() == pytest.approx(1e-4)
+
+
+def test_a_shared_core_is_waited_for() -> None:
+    machine = Machine((0.0055, 0.9), 2.0 * SHARED)
+    pace = Pace(
+        lambda: machine.work(1e-4), machine,
+        patience_s=10.0, sleep=lambda seconds: setattr(machine, "now", machine.now + seconds),
+    )  # fmt: skip
+    slept_from = machine.now
+    (samples,) = time_in_pace(
+        [lambda: machine.work(2e-4)], pace, repeats=5, sample_s=1e-4, clock=machine
+    )
+    assert slept_from < 0.9 < machine.now
+    assert len(samples.samples_s) == 5
+    assert samples.median_s == pytest.approx(2e-4)
+
+
+def test_patience_ends_and_the_shared_core_is_timed() -> None:
+    machine = Machine((0.0055, 1e9), 2.0 * SHARED)
+    naps: list[float] = []
+    pace = Pace(lambda: machine.work(1e-4), machine, patience_s=0.2, sleep=naps.append)
+    for _ in range(2):
+        (samples,) = time_in_pace(
+            [lambda: machine.work(2e-4)], pace, repeats=5, sample_s=1e-4, clock=machine
+        )
+        assert len(samples.samples_s) == 5
+    assert sum(naps) == pytest.approx(0.2)
+
+
+def test_what_counts_as_shared_is_told_by_the_fastest_seen() -> None:
+    machine = Machine((0.0, 0.03), 2.0 * SHARED)  # slow through the first takes
+    pace = Pace(lambda: machine.work(1e-4), machine)
+    slow_s = pace.best_s
+    assert not pace.is_shared(slow_s)
+    machine.now = 1.0
+    pace.take()
+    assert pace.is_shared(slow_s)
+    assert pace.best_s == slow_s  # samples are given for one speed

@@ -28,7 +28,6 @@ enum {
     HIGHEST = 4 * PA_LANES,   /* rows of a strip */
     PASS = 3,                 /* tiles: a whole matrix of weights is read for each pass */
     LONG_PASS = 6,            /* where that comes from memory */
-    LEAST_TILES = 1,          /* that are worth reading all weights for */
     FAR_FLOATS = 128 << 10,   /* outputs that are fetched before they are written */
     ELEMENT = 8,              /* multiply-adds that take as long as packing a float */
 };
@@ -311,7 +310,7 @@ static void run_own(const void *context, int32_t first, int32_t last) {
  * cache for the next layer. Shared rows would send every sample to every thread (two threads, 64
  * samples of 3072, 90%: no faster than one). Long strips come from memory, once: those are shared. */
 static int is_shared_by_samples(const token_work *work, int32_t threads) {
-    return threads > 1 && !work->is_long && work->tiles >= (int64_t)LEAST_TILES * threads;
+    return threads > 1 && !work->is_long && work->tiles >= threads;
 }
 
 /* As many tiles for each thread, of two fours at least. */
