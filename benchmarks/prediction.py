@@ -22,7 +22,6 @@ from pruneaug_cli.progress import silent
 from pruneaug_cli.tasks import Task
 
 REPEATS, SAMPLE_S, BUDGET_S = 51, 5e-3, 10.0
-_PATIENCE_S = 20.0  # of waiting for a core nobody shares, all plans together
 
 
 class Predictor:
@@ -51,9 +50,7 @@ class Predictor:
         self._network = calibrate(self._prepared, profile, silent, kept_dense=self._kept_dense)
         self._library = BACKENDS.create("native").operator_library()
         best_s = float(profile.settings["yardstick_s"])
-        self._timer = SessionTimer(
-            self._library, threads, yardstick_s=best_s, patience_s=_PATIENCE_S
-        )
+        self._timer = SessionTimer(self._library, threads, yardstick_s=best_s)
 
     def predict_s(self, sparsity: float) -> float:
         """Predicted latency of the uniform plan.

@@ -52,7 +52,6 @@ from pruneaug_cli.search import STRATEGIES, SearchProblem
 PARTS = (0.5, 1.0, 2.0)
 """Of the largest drop: at each the fastest plan found is measured."""
 
-_PATIENCE = 3.0  # seconds of waiting for a core nobody shares, for one of timing
 
 Row = dict[str, object]
 
@@ -92,7 +91,7 @@ class Exporter:
         self._dense, self._sparse = folder / "dense.onnx", folder / "sparse.onnx"
         self._library = BACKENDS.create(pricing.profile.platform.backend).operator_library()
         self._threads, self._seconds = pricing.profile.platform.threads, seconds
-        self._profile = pricing.profile
+        self._pace = pace_of(pricing.profile, self._library, self._threads)
         task, self._test_metric = prepared.task, None
         if task.has("test"):
             self._test_metric = task.test(prepared.model, "cpu")
@@ -120,10 +119,7 @@ class Exporter:
             test_drop = self._test_drop(model)
         timed = bench_models(
             self._sparse, self._dense, threads=self._threads, library=self._library,
-            seconds=self._seconds, batch=self._prepared.task.batch,
-            pace=pace_of(
-                self._profile, self._library, self._threads, patience_s=_PATIENCE * self._seconds
-            ),
+            seconds=self._seconds, pace=self._pace, batch=self._prepared.task.batch,
         )  # fmt: skip
         sparse, dense = timed.models
         return Timed(sparse.latency_s, dense.latency_s, timed.speedup, test_drop)

@@ -91,7 +91,7 @@ def _compare(
     timed = bench_models(
         request.sparse, request.dense, threads=request.threads, library=library,
         seconds=request.seconds * _IN_PACE, batch=batch,
-        pace=pace_of(profile, library, request.threads, patience_s=request.seconds),
+        pace=pace_of(profile, library, request.threads),
     )  # fmt: skip
     return BenchPrediction(predicted_s, timed.models[0].latency_s)
 

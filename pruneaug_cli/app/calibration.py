@@ -44,7 +44,6 @@ _TYPICAL = 0.85  # sparsity at which blocks are compared
 _REPEATS = 101  # samples per plan: the machine keeps a speed for some tenths of a second
 _SAMPLE_S = 5e-3
 _BUDGET_S = 20.0  # per plan: large networks get fewer samples, of which each is longer
-_PATIENCE_S = 20.0  # of waiting for a core nobody shares, all plans together
 
 
 def calibrate(
@@ -181,9 +180,7 @@ class _Bench:
 
 def _timer(profile: Profile, library: Path) -> SessionTimer:
     best_s = float(profile.settings.get("yardstick_s", math.inf))
-    return SessionTimer(
-        library, profile.platform.threads, yardstick_s=best_s, patience_s=_PATIENCE_S
-    )
+    return SessionTimer(library, profile.platform.threads, yardstick_s=best_s)
 
 
 def _in_best_block(table: LatencyTable, geometry: Geometry, sparsity: float) -> LayerChoice:

@@ -15,11 +15,8 @@ def why_not_comparable(profile: Profile, threads: int) -> str | None:
     return why_not_extend(profile, host=host_facts(), kernels=profile.kernels, platform=platform)
 
 
-def pace_of(profile: Profile, library: Path, threads: int, *, patience_s: float = 0.0) -> Pace:
-    """The speed at which the layers were profiled, if here and so; else the best seen now.
-
-    ``patience_s``: how long it may wait in all for a core nobody shares.
-    """
+def pace_of(profile: Profile, library: Path, threads: int) -> Pace:
+    """The speed at which the layers were profiled, if here and so; else the best seen now."""
     known = why_not_comparable(profile, threads) is None
     best_s = float(profile.settings.get("yardstick_s", math.inf)) if known else math.inf
-    return SessionTimer(library, threads, yardstick_s=best_s, patience_s=patience_s).pace
+    return SessionTimer(library, threads, yardstick_s=best_s).pace

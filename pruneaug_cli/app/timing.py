@@ -54,8 +54,7 @@ def probe_speed(
         library = write_models(run, recipe, prepared, sparse, dense)
         timed = bench_models(
             sparse, dense, threads=threads, library=library, seconds=recipe.bench.budget_s,
-            pace=pace_of(profile, library, threads, patience_s=recipe.bench.budget_s),
-            batch=recorded_batch(sparse),
+            pace=pace_of(profile, library, threads), batch=recorded_batch(sparse),
         )  # fmt: skip
     progress(Step("speed before training", 1, 1))
     document = run.read_result()
@@ -75,8 +74,7 @@ def bench_run(run: RunDirectory, recipe: Recipe, progress: Progress) -> dict[str
     threads = recipe.bench.threads or profile.platform.threads
     library = run.path / run.read_result()["files"]["library"]
     progress(Step("bench", 0, 2, "with our operators"))
-    pace = pace_of(profile, library, threads, patience_s=recipe.bench.budget_s)
-    batch = recorded_batch(run.model)
+    pace, batch = pace_of(profile, library, threads), recorded_batch(run.model)
     ours = bench_models(
         run.model, run.dense_model, threads=threads, library=library,
         seconds=recipe.bench.budget_s, pace=pace, batch=batch,

@@ -22,7 +22,6 @@ from pruneaug_cli.profiling.timer import REPEATS, SAMPLE_S, LayerTimer, SessionT
 from pruneaug_cli.progress import Progress, silent
 from pruneaug_cli.runtime import SHARED, Clock
 
-_PATIENCE = 0.25  # part of the budget that may be spent waiting for a core nobody shares
 _SAME_MACHINE = ("cpu", "cpu_id", "isa", "caches", "governor", "onnxruntime")
 
 
@@ -76,9 +75,7 @@ def profile_platform(
     if timer is None:
         best_s = float(before.settings.get("yardstick_s", math.inf))
         library = backend.operator_library()
-        timer = SessionTimer(
-            library, threads, seed=seed, yardstick_s=best_s, patience_s=_PATIENCE * budget_s
-        )
+        timer = SessionTimer(library, threads, seed=seed, yardstick_s=best_s)
     sweep = _run(timer, cells, before, progress=progress, clock=clock, budget_s=budget_s)
     return replace(
         before,

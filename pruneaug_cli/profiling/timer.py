@@ -69,7 +69,6 @@ class SessionTimer:
         clock: seconds; None: the clock for this many threads.
         yardstick_s: best time of the yardstick known from before; samples are given for a machine
             at that speed.
-        patience_s: how long it may wait in all for a core that nobody shares.
     """
 
     def __init__(
@@ -82,14 +81,13 @@ class SessionTimer:
         seed: int = 0,
         clock: Clock | None = None,
         yardstick_s: float = math.inf,
-        patience_s: float = 0.0,
     ) -> None:
         self.library, self.threads = library, threads
         self._repeats, self._sample_s, self._seed = repeats, sample_s, seed
         self.clock = clock or clock_for(threads)
         matrix = layer_matrix(_YARDSTICK, _YARDSTICK_CHOICE, seed=seed)
         work = self.call(layer_model(_YARDSTICK, matrix, copies=_YARDSTICK_COPIES), library)
-        self.pace = Pace(work, self.clock, yardstick_s, patience_s=patience_s)
+        self.pace = Pace(work, self.clock, yardstick_s)
 
     @property
     def yardstick_s(self) -> float:

@@ -6,13 +6,12 @@ before and after every round of samples. Samples are given for the machine at on
 is scaled by what the yardstick took around it. Rounds in which the yardstick took more than
 ``SHARED`` times the fastest seen do not count, as sharing a core slows different work differently:
 on one machine our kernels 1.37 to 1.44 times, ONNX Runtime's 1.30 times, entering a session 1.7
-times. So it is also waited for a while until the core is free again; where that does not come, the
-fastest rounds are taken.
+times. Where too few are left, all count: to pick the rounds in which the yardstick looked fastest
+would scale them by its noise, and gave latencies 5% too long.
 """
 
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pruneaug_cli.runtime.clock import Call, Clock, Samples, settle_batch, time_batch
@@ -22,7 +21,6 @@ FEWEST = 15
 """Samples that are taken whatever they cost."""
 _MOST_ROUNDS = 4  # rounds taken at the most, in times the rounds wanted
 _WARM_UP = 50
-_NAP_S = 0.05  # between two looks at a shared core, which stays so for seconds
 
 
 class Pace:
@@ -36,21 +34,10 @@ class Pace:
         work: the yardstick: about 0.1 ms, of the kind that is timed.
         clock: seconds.
         best_s: the best time of the yardstick known from before.
-        patience_s: how long it may wait for a free core, in all.
-        sleep: waits for so many seconds.
     """
 
-    def __init__(
-        self,
-        work: Call,
-        clock: Clock,
-        best_s: float = math.inf,
-        *,
-        patience_s: float = 0.0,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, work: Call, clock: Clock, best_s: float = math.inf) -> None:
         self._work, self._clock = work, clock
-        self._patience_s, self._sleep = patience_s, sleep
         self._fastest_s = best_s
         for _ in range(_WARM_UP):
             self.take()
@@ -65,17 +52,6 @@ class Pace:
         """Time the yardstick now; seconds."""
         taken_s = time_batch(self._work, 1, self._clock)
         self._fastest_s = min(self._fastest_s, taken_s)
-        return taken_s
-
-    def take_alone(self) -> float:
-        """Time the yardstick as soon as the core is not shared, or patience has ended; seconds."""
-        taken_s = self.take()
-        while self.is_shared(taken_s) and self._patience_s > 0.0:
-            nap_s = min(_NAP_S, self._patience_s)
-            self._sleep(nap_s)
-            self._patience_s -= nap_s
-            self.take()  # the caches have cooled
-            taken_s = self.take()
         return taken_s
 
     def is_shared(self, taken_s: float) -> bool:
@@ -107,7 +83,7 @@ def time_in_pace(
     clock: Clock,
     budget_s: float = math.inf,
 ) -> list[Samples]:
-    """Time calls side by side, one sample of each a round, as on the machine at its best.
+    """Time calls side by side, one sample of each a round, as on the machine at one speed.
 
     Args:
         calls: what is compared.
@@ -118,23 +94,26 @@ def time_in_pace(
         budget_s: end after so long by the clock, with fewer samples, but not below ``FEWEST``.
 
     Returns:
-        ``repeats`` samples of each call, in the order of ``calls``.
+        The samples of each call, in the order of ``calls``: ``repeats`` of each, fewer when the
+        budget ends, more where the core is always shared.
     """
     start = clock()
     batches = [settle_batch(call, sample_s=sample_s, clock=clock) for call in calls]
     rounds: list[_Round] = []
+    enough = min(FEWEST, repeats)
     alone = 0
     while alone < repeats and len(rounds) < _MOST_ROUNDS * repeats:
-        if clock() - start > budget_s and len(rounds) >= min(FEWEST, repeats):
-            repeats = max(alone, min(FEWEST, repeats))
+        if clock() - start > budget_s and len(rounds) >= enough:
             break
-        before = pace.take_alone()
+        before = pace.take()
         samples = tuple(
             time_batch(call, batch, clock) for call, batch in zip(calls, batches, strict=True)
         )
         rounds.append(_Round(before, pace.take(), samples))
         alone += not pace.is_shared(rounds[-1].slowest_s)
-    chosen = sorted(rounds, key=lambda taken: taken.slowest_s)[:repeats]
+    chosen = [taken for taken in rounds if not pace.is_shared(taken.slowest_s)]
+    if len(chosen) < enough:
+        chosen = rounds
     return [
         Samples(tuple(taken.samples_s[i] * pace.best_s / taken.mean_s for taken in chosen))
         for i in range(len(calls))

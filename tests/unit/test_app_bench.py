@@ -35,7 +35,7 @@ def bench(tmp_path, monkeypatch):
             "library_beside": lambda path: tmp_path / "ops.so",
             "read_profile": lambda path: None,
             "why_not_comparable": lambda profile, threads: other_machine,
-            "pace_of": lambda *arguments, patience_s: "pace",
+            "pace_of": lambda *arguments: "pace",
             "region_memory": lambda *paths: SimpleNamespace(weights_bytes=1, buffers_bytes=1),
             "bench_models": time,
         }.items():

@@ -27,7 +27,7 @@ def measure(machine: Machine, repeats: int = 21) -> tuple[float, float]:
         [lambda: machine.work(2e-4), lambda: machine.work(6e-4)],
         pace, repeats=repeats, sample_s=1e-4, clock=machine,
     )  # fmt: skip
-    assert len(short.samples_s) == len(long.samples_s) == repeats
+    assert len(short.samples_s) == len(long.samples_s) >= repeats
     assert pace.best_s == pytest.approx(1e-4)
     return short.median_s, long.median_s
 
@@ -73,14 +73,15 @@ def test_a_budget_takes_fewer_samples_of_what_is_slow(budget_s: float, taken: in
     assert samples.median_s == pytest.approx(0.02)
 
 
-def test_of_a_slow_machine_the_fastest_rounds_are_kept_when_the_budget_ends() -> None:
+def test_of_a_slow_machine_all_rounds_count_when_the_budget_ends() -> None:
     machine = Machine((0.0055, 1e9), 2.0 * SHARED)
     pace = Pace(lambda: machine.work(1e-4), machine)
     (samples,) = time_in_pace(
         [lambda: machine.work(0.02)], pace,
         repeats=101, sample_s=1e-3, clock=machine, budget_s=5.0,
     )  # fmt: skip
-    assert len(samples.samples_s) == FEWEST
+    assert len(samples.samples_s) > FEWEST
+    assert samples.median_s == pytest.approx(0.02)
 
 
 def test_the_yardstick_is_timed_with_its_caches_warm() -> None:
@@ -96,31 +97,13 @@ def test_the_yardstick_is_timed_with_its_caches_warm() -> None:
     assert pace.take() == pytest.approx(1e-4)
 
 
-def test_a_shared_core_is_waited_for() -> None:
-    machine = Machine((0.0055, 0.9), 2.0 * SHARED)
-    pace = Pace(
-        lambda: machine.work(1e-4), machine,
-        patience_s=10.0, sleep=lambda seconds: setattr(machine, "now", machine.now + seconds),
-    )  # fmt: skip
-    slept_from = machine.now
+def test_rounds_that_only_look_fast_are_not_picked() -> None:
+    machine, looks = Machine((0.0, 0.0), 1.0), iter([1.0] * 100 + [1.5, 1.3, 1.7] * 200)
+    pace = Pace(lambda: machine.work(1e-4 * next(looks)), machine)
     (samples,) = time_in_pace(
-        [lambda: machine.work(2e-4)], pace, repeats=5, sample_s=1e-4, clock=machine
+        [lambda: machine.work(3e-4)], pace, repeats=30, sample_s=1e-4, clock=machine
     )
-    assert slept_from < 0.9 < machine.now
-    assert len(samples.samples_s) == 5
-    assert samples.median_s == pytest.approx(2e-4)
-
-
-def test_patience_ends_and_the_shared_core_is_timed() -> None:
-    machine = Machine((0.0055, 1e9), 2.0 * SHARED)
-    naps: list[float] = []
-    pace = Pace(lambda: machine.work(1e-4), machine, patience_s=0.2, sleep=naps.append)
-    for _ in range(2):
-        (samples,) = time_in_pace(
-            [lambda: machine.work(2e-4)], pace, repeats=5, sample_s=1e-4, clock=machine
-        )
-        assert len(samples.samples_s) == 5
-    assert sum(naps) == pytest.approx(0.2)
+    assert samples.median_s == pytest.approx(2e-4, rel=0.01)  # on average 1.5 times slower
 
 
 def test_what_counts_as_shared_is_told_by_the_fastest_seen() -> None:
