@@ -19,7 +19,7 @@ from pruneaug_cli.runtime.clock import Call, Clock, Samples, settle_batch, time_
 SHARED = 1.25
 FEWEST = 15
 """Samples that are taken whatever they cost."""
-_MOST_ROUNDS = 4  # rounds taken at the most, in times the rounds wanted
+_MOST_ROUNDS = 2  # rounds taken at the most, in times the rounds wanted
 _WARM_UP = 50
 
 
