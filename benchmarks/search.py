@@ -52,7 +52,6 @@ from pruneaug_cli.search import STRATEGIES, SearchProblem
 PARTS = (0.5, 1.0, 2.0)
 """Of the largest drop: at each the fastest plan found is measured."""
 
-
 Row = dict[str, object]
 
 

@@ -12,7 +12,7 @@ from pruneaug_cli.runtime.pace import Pace, time_in_pace
 from pruneaug_cli.runtime.session import Array, Port, Session, open_session
 
 LEAST_SAMPLES = 15
-_SAMPLE_S = 5e-3  # shorter ones show a model that has just got the core: 1 ms takes 2% more
+_SAMPLE_S = 5e-3  # shorter ones show a model that has just got the core: 1 ms takes 1 to 2% more
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ static void run_positions(const void *work, int32_t first, int32_t last) {
  * where a share of positions is too narrow for the widest tiles and neighbouring cache lines would
  * go back and forth, and where the output is the larger side. Measured on ResNet-18 and -50 on
  * Cascade Lake, two threads: 1.77 to 1.93 times one thread, with rows alone 1.68 to 1.76, with
- * positions 1.68 to 1.91; Sapphire Rapids, whose cores are further apart: 1.5. */
+ * positions 1.68 to 1.91; on a Sapphire Rapids shared with others, 1.5, whichever way. */
 static void share_product(pa_crew *crew, const pa_product *product, int32_t rows) {
     const pa_strips *strips = product->strips;
     if (product->vectors >= WIDE * pa_crew_size(crew) && product->planes >= rows)
