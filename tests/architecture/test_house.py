@@ -4,9 +4,13 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
+
+from pruneaug_cli.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pruneaug_cli"
@@ -34,6 +38,29 @@ def _lines_of_code(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.name)
 def test_c_files_stay_short(path: Path) -> None:
     assert len(path.read_text("utf-8").splitlines()) <= 500
+
+
+def _texts(tree: ast.AST) -> Iterator[str]:
+    """All strings of a module; what is put into them is left out."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            parts = [v.value for v in node.values if isinstance(v, ast.Constant)]
+            yield "…".join(str(part) for part in parts)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_messages_name_only_commands_and_options_that_exist() -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    options = {
+        name: {"--help"} | {word for param in command.params for word in param.opts}
+        for name, command in commands.items()
+    }
+    for path in MODULES:
+        for text in _texts(ast.parse(path.read_text("utf-8"))):
+            for name, rest in re.findall(r"\bpruneaug ([a-z]+)\b([^`\n]*)", text):
+                named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest))
+                assert named <= options.get(name, set()), f"{path}: {text}"
 
 
 def _loaded_by(statement: str) -> set[str]:

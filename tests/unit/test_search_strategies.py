@@ -231,8 +231,13 @@ def test_random_blocks_stay_those_of_the_first_trial():
 
 
 def test_without_single_weights_there_is_no_unstructured_search():
-    with pytest.raises(UnsupportedError, match="no layer has options with blocks of 1x1"):
+    with pytest.raises(
+        UnsupportedError, match="no layer has options with blocks of 1x1"
+    ) as refused:
         everything_of("unstructured", make())
+    assert refused.value.hint == (
+        "time them too: pruneaug profile --task TASK --platform NAME --block 1x1"
+    )
 
 
 def test_nsga2_breeds_from_the_generation_before():

@@ -115,7 +115,7 @@ class UnstructuredStrategy:
         if all(name == DENSE_WORD for _, name in blocks):
             raise UnsupportedError(
                 "strategy 'unstructured': no layer has options with blocks of 1x1",
-                hint="profile them: pruneaug profile --blocks 1x1,8x1,…",
+                hint="time them too: pruneaug profile --task TASK --platform NAME --block 1x1",
             )
         return _next(problem, blocks, trials, "unstructured")
 
