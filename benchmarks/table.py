@@ -1,6 +1,6 @@
-"""Rows of ``models.py`` and ``kernels.py`` as Markdown tables.
+"""Rows of ``models.py``, ``kernels.py`` and ``search.py`` as Markdown tables.
 
-python benchmarks/table.py models.jsonl kernels.jsonl
+python benchmarks/table.py models.jsonl kernels.jsonl search.jsonl
 """
 
 import argparse
@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from options import refusing
 
@@ -17,6 +17,7 @@ from pruneaug_cli.files import read_text, write_text
 from pruneaug_cli.profiling import host_facts
 
 Row = dict[str, Any]
+_Line = TypeVar("_Line")
 BEGIN, END = "<!-- results: written by make results -->", "<!-- end of results -->"
 _MODEL_COLUMNS: dict[str, Callable[[Row], str]] = {
     "network": lambda row: str(row["network"]),
@@ -60,8 +61,22 @@ _BREAK_EVEN_COLUMNS: dict[str, Callable[[Row], str]] = {
 }
 
 
+_SEARCH_COLUMNS: dict[str, Callable[[Sequence[Row]], str]] = {
+    "strategy": lambda rows: f"`{rows[0]['strategy']}`",
+    "seeds": lambda rows: ", ".join("–" if r["seed"] is None else str(r["seed"]) for r in rows),
+    "evaluations": lambda rows: _span(rows, "evaluations", lambda number: f"{number:.0f}"),
+    "best uniform plan after": lambda rows: _span(
+        rows, "evaluations_to_best_uniform", lambda number: f"{number:.0f}"
+    ),
+    "hypervolume": lambda rows: _span(rows, "hypervolume", lambda volume: f"{volume:.3f}"),
+    "wall time": lambda rows: _span(rows, "seconds", lambda seconds: f"{seconds:.0f} s"),
+}
+
+
 def table(rows: Sequence[Row]) -> str:
     """One table; columns that no row has anything in are left out."""
+    if "strategy" in rows[-1]:
+        return _search_table(rows)
     *rows, last = rows
     if "share" in last:
         summary = (
@@ -72,7 +87,42 @@ def table(rows: Sequence[Row]) -> str:
     return _table([*rows, last], _MODEL_COLUMNS if "network" in last else _KERNEL_COLUMNS)
 
 
-def _table(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], str]]) -> str:
+def _search_table(rows: Sequence[Row]) -> str:
+    """A line per strategy: the mean over its seeds, and from the least to the most."""
+    by_strategy: dict[str, list[Row]] = {}
+    for row in rows:
+        by_strategy.setdefault(row["strategy"], []).append(row)
+    first = next((row for row in rows if "at" in row), {"at": []})
+    columns = dict(_SEARCH_COLUMNS)
+    for place, drop in enumerate(found["max_drop"] for found in first["at"]):
+        columns |= _columns_at(place, f"{drop:g} lost:")
+    return _table(list(by_strategy.values()), columns)
+
+
+def _columns_at(place: int, title: str) -> dict[str, Callable[[Sequence[Row]], str]]:
+    """What was found at one drop, the ``place``-th of every row."""
+
+    def column(key: str, show: Callable[[float], str]) -> Callable[[Sequence[Row]], str]:
+        return lambda rows: _span([r["at"][place] if "at" in r else {} for r in rows], key, show)
+
+    return {
+        f"{title} predicted": column("predicted_latency_s", _seconds),
+        f"{title} measured": column("latency_s", _seconds),
+        f"{title} speed-up": column("speedup", lambda speedup: f"{speedup:.2f}×"),
+        f"{title} test drop": column("test_drop", lambda drop: f"{drop:.4f}"),
+    }
+
+
+def _span(rows: Sequence[Row], key: str, show: Callable[[float], str]) -> str:
+    known = [float(row[key]) for row in rows if row.get(key) is not None]
+    if not known:
+        return "–"
+    least, mean, most = show(min(known)), show(sum(known) / len(known)), show(max(known))
+    text = mean if least == most else f"{mean} ({least} to {most})"
+    return text if len(known) == len(rows) else f"{text}, {len(known)} of {len(rows)} seeds"
+
+
+def _table(rows: Sequence[_Line], columns: Mapping[str, Callable[[_Line], str]]) -> str:
     cells = {name: [show(row) for row in rows] for name, show in columns.items()}
     used = {name: column for name, column in cells.items() if set(column) != {"–"}}
     lines = ["| " + " | ".join(used) + " |", "|" + "---|" * len(used)]
@@ -92,8 +142,9 @@ def read_rows(path: Path) -> list[Row]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise InputError(f"{path}:{number}: not JSON: {error}") from error
-        if not isinstance(row, dict) or not {"speedup", "break_even", "share"} & set(row):
-            raise InputError(f"{path}:{number}: expected a row of models.py or kernels.py")
+        known = {"speedup", "break_even", "share", "strategy"}
+        if not isinstance(row, dict) or not known & set(row):
+            raise InputError(f"{path}:{number}: no row of models.py, kernels.py or search.py")
         rows.append(row)
     if not rows:
         raise InputError(f"{path}: expected at least one row, found none")

@@ -97,7 +97,7 @@ def test_refusals_are_one_line(
 def test_a_table_refuses_what_is_no_row(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"speedup": 1}\n{"a": 1}\n', "utf-8")
-    with pytest.raises(InputError, match=r"rows.jsonl:2: expected a row of models.py or kernels"):
+    with pytest.raises(InputError, match=r"rows.jsonl:2: no row of models.py, kernels.py or se"):
         table.read_rows(path)
     path.write_text("{\n", "utf-8")
     with pytest.raises(InputError, match=r"rows.jsonl:1: not JSON"):

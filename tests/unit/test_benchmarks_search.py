@@ -7,6 +7,7 @@ from pathlib import Path
 import contest
 import pytest
 import search
+import table
 from contest import Evaluated, Evaluations
 
 from pruneaug_cli.core import DENSE, BlockShape, Evaluation, LayerChoice, Option, Partial, Plan
@@ -135,3 +136,27 @@ def test_an_unknown_platform_is_refused(
     words = ("--task", "builtin:digits-cnn", "--platform", "nowhere", "--seeds", "0")
     assert run(monkeypatch, *words) != 0
     require_refusal(search, capsys.readouterr().err, "")
+
+
+def test_a_table_has_a_line_per_strategy_with_the_mean_of_its_seeds(tmp_path: Path) -> None:
+    def row(seed: int, latency_s: float | None, reached: int) -> dict[str, object]:
+        speedup = None if latency_s is None else 2.0
+        found = {"max_drop": 0.01, "latency_s": latency_s, "speedup": speedup, "test_drop": None}
+        return {
+            "strategy": "tpe", "seed": seed, "evaluations": 200, "hypervolume": 0.5,
+            "evaluations_to_best_uniform": reached, "at": [found],
+        }  # fmt: skip
+
+    path = tmp_path / "rows.jsonl"
+    note = {"strategy": "unstructured", "seed": 0, "note": "no layer has 1x1"}
+    rows = [note, row(0, 1e-3, 4), row(1, None, 6)]
+    path.write_text("".join(f"{json.dumps(r)}\n" for r in rows), "utf-8")
+    heads, _, *lines = table.table(table.read_rows(path)).splitlines()
+    assert heads == (
+        "| strategy | seeds | evaluations | best uniform plan after | hypervolume "
+        "| 0.01 lost: measured | 0.01 lost: speed-up |"
+    )
+    assert lines == [
+        "| `unstructured` | 0 | – | – | – | – | – |",
+        "| `tpe` | 0, 1 | 200 | 5 (4 to 6) | 0.500 | 1 ms, 1 of 2 seeds | 2.00×, 1 of 2 seeds |",
+    ]
