@@ -7,8 +7,8 @@ The cuts, after PruneAug, and what is left after each (``results.Cut``):
 2. the area cap: a block holds at most ``AREA_FRACTION`` of its layer, small blocks excepted;
 3. what the recipe asks for and the profile has measured;
 4. the recipe's layer rules;
-5. measured latency: a choice that is not faster than staying dense, by more than the profile's
-   error, goes.
+5. measured latency: a choice that is slower than staying dense, by more than the profile's error,
+   goes.
 
 Layers of equal geometry share one set, made once; each of them still chooses for itself, so plans
 are counted over layers and never over sets. Which options others dominate shows only when their

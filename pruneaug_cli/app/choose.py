@@ -32,9 +32,7 @@ def run_choose(request: ChooseRequest, progress: Progress = silent) -> RunResult
     above = RunDirectory(above.shared)
     front = read_front(above)
     trial = trial_of(above, front, request.trial)
-    recipe = read_recipe(
-        above.require(above.recipe, made_by=f"pruneaug search CHECKPOINT --run {above.path}")
-    ).model_copy(update={"goal": _NO_GOAL})
+    recipe = read_recipe(above.require(above.recipe)).model_copy(update={"goal": _NO_GOAL})
     prepared = prepare_recipe(recipe, trust=request.trust_checkpoint)
     if front["checkpoint"] != prepared.checkpoint:
         raise RunError(

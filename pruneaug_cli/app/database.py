@@ -86,7 +86,9 @@ def gather_evidence(
 ) -> dict[str, StoredEvidence]:
     """Evidence of layers, in the run's files: collected where it is missing.
 
-    One group of layers at a time is in memory, and every group is one pass over the batches.
+    Second moments: one group of layers at a time is in memory, and every group is one pass over
+    the batches. Gradients of all layers that lack them come from one pass. What was gathered with
+    another checkpoint, or before the task's file was changed, is not used.
 
     Raises:
         TaskError: the task lacks a function that the evidence needs.
@@ -94,7 +96,8 @@ def gather_evidence(
     require_gradients(settings, prepared)
     remove_leftovers(run.evidence)
     needs_gradients = _why_gradients(settings, prepared) is not None
-    base = digest_text(prepared.checkpoint, prepared.task.address)
+    task = prepared.task
+    base = digest_text(prepared.checkpoint, task.address, task.source_digest)
     key = digest_text(base, str(settings.evidence_batches))
     found = {
         name: StoredEvidence(

@@ -54,7 +54,7 @@ def run_export(request: ExportRequest, progress: Progress = silent) -> RunResult
     _refuse_one_file_for_all(request)
 
     def export(run: RunDirectory, progress: Progress) -> Document:
-        run.require(run.recipe, made_by=f"pruneaug search CHECKPOINT --run {run.path}")
+        run.require(run.recipe)
         recipe = read_recipe(run.recipe)
         if target is not None:
             recipe = recipe.model_copy(update={"export": ExportSettings(target=target)})
@@ -83,7 +83,7 @@ def export_run(
 ) -> dict[str, Any]:
     """Export the newest weights of a run; everything reported is read from the files."""
     started = time.monotonic()
-    profile = read_profile(run.require(run.profile, made_by="pruneaug search CHECKPOINT --run DIR"))
+    profile = read_profile(run.require(run.profile))
     here, shipped = _libraries(profile.platform.backend, recipe.export.target)
     path = out or run.model
     dense_path = run.dense_model if out is None else out.with_suffix(".dense.onnx")
@@ -129,7 +129,7 @@ def write_models(
 
     Returns the library that runs the regions.
     """
-    profile = read_profile(run.require(run.profile, made_by="pruneaug search CHECKPOINT --run DIR"))
+    profile = read_profile(run.require(run.profile))
     library, shipped = _libraries(profile.platform.backend, NATIVE)
     args, kwargs = prepared.task.call_inputs
     export_dense(prepared.model, args, kwargs, dense_path)

@@ -30,7 +30,7 @@ def run_finetune(request: FinetuneRequest, progress: Progress = silent) -> RunRe
     """Train the plan of a run, or those of a family; an interrupted training goes on."""
 
     def train(run: RunDirectory, progress: Progress) -> Document:
-        run.require(run.recipe, made_by=f"pruneaug search CHECKPOINT --run {run.path}")
+        run.require(run.recipe)
         recipe = read_recipe(run.recipe, settings=request.settings)
         prepared = prepare_recipe(recipe, trust=request.trust_checkpoint)
         document = finetune_run(run, recipe, prepared, progress)
@@ -45,7 +45,7 @@ def finetune_run(
 ) -> Document:
     """Train what the search left in ``pruned.safetensors`` into ``checkpoint.safetensors``."""
     started = time.monotonic()
-    run.require(run.pruned, made_by=f"pruneaug search CHECKPOINT --run {run.path}")
+    run.require(run.pruned)
     pruned = copy.deepcopy(prepared.model)
     masks = load_pruned(run.pruned, pruned, prepared.layers)
     settings, task = _settings(recipe), prepared.task

@@ -59,11 +59,10 @@ def read_front(run: RunDirectory) -> Document:
         RunError: there is none yet, or it is malformed or of another version.
     """
     path = run.front
-    made_by = f"pruneaug search CHECKPOINT --run {run.shared}"
     if not path.exists():
-        run.require(path, made_by=made_by)
+        run.require(path)
     return files.read_json(path, kind="front", version=FRONT_VERSION, error=RunError,
-                           hint=f"make it again with: {made_by}")  # fmt: skip
+                           hint=f"make it again with: {run.search_command}")  # fmt: skip
 
 
 def trial_of(run: RunDirectory, front: Document, number: int) -> Trial:

@@ -190,7 +190,7 @@ def _layer(layer: PrunableLayer, choice: LayerChoice, options: Sequence[Option])
 
 
 def runner_up(options: Sequence[Option], chosen: Option) -> Option | None:
-    """What would have been chosen without the chosen block: the fastest that does no more harm.
+    """The fastest option of another block that does the layer no more harm.
 
     That may be to leave the layer dense, which does none. None when the layer is dense already.
     """

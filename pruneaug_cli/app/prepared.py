@@ -83,7 +83,8 @@ def prepare_recipe(recipe: Recipe, *, trust: bool = False) -> PreparedModel:
     if not address.startswith("builtin:"):
         raise UsageError(
             "no checkpoint is given",
-            hint="name the trained weights: pruneaug search CHECKPOINT --task …",
+            hint="name the trained weights: pruneaug search CHECKPOINT --task …, or "
+            "'checkpoint: …' in the recipe",
         )
     return prepare(address, builtin_checkpoint(load_task(address)), trust=trust)
 

@@ -240,7 +240,7 @@ class SearchSettings(Section):
     )
     blocks: Blocks | None = Field(default=None, description="null: all blocks of the profile")
     sparsities: Sparsities | None = Field(
-        default=None, description="null: all sparsities of the profile"
+        default=None, description="null: the default grid, as far as the profile reaches"
     )
     early_stop: bool = Field(
         default=True,

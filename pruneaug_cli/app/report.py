@@ -18,7 +18,7 @@ def run_report(request: ReportRequest, progress: Progress = silent) -> RunResult
 
     def write(run: RunDirectory, progress: Progress) -> Document:
         del progress
-        run.require(run.result, made_by=f"pruneaug search CHECKPOINT --run {run.path}")
+        run.require(run.result)
         return write_report(run).document
 
     on_each(request.run_dir, write, progress)

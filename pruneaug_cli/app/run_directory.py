@@ -25,6 +25,7 @@ Plan schema history (``schema_version``):
     1: first version.
 """
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,12 +153,19 @@ class RunDirectory:
         """The HTML report."""
         return self.path / "report.html"
 
-    def require(self, path: Path, *, made_by: str) -> Path:
+    @property
+    def search_command(self) -> str:
+        """What makes the run; for hints."""
+        folder = shlex.quote(str(self.shared))
+        return f"pruneaug search CHECKPOINT --task TASK --platform PLATFORM --run {folder}"
+
+    def require(self, path: Path, *, made_by: str | None = None) -> Path:
         """Return ``path`` when it exists.
 
         Raises:
-            RunError: it does not; ``made_by`` is the command in the hint.
+            RunError: it does not; ``made_by`` is the command in the hint (None: the search).
         """
+        made_by = made_by or self.search_command
         if not self.path.is_dir():
             raise RunError(f"{self.path}: no such run", hint=f"make one with: {made_by}")
         if not path.exists():
@@ -172,7 +180,7 @@ class RunDirectory:
         """
         if self.checkpoint.exists():
             return self.checkpoint
-        return self.require(self.pruned, made_by="pruneaug search CHECKPOINT --run DIR")
+        return self.require(self.pruned)
 
     def read_result(self) -> Document:
         """Everything known so far; only the version when nothing is."""
@@ -230,7 +238,7 @@ class RunDirectory:
             RunError: there is none yet.
             PlanError: it is malformed or of another version.
         """
-        path = self.require(self.plan, made_by="pruneaug search CHECKPOINT --run DIR")
+        path = self.require(self.plan)
         document = files.read_json(path, kind="plan", version=PLAN_VERSION, error=PlanError)
         try:
             return StoredPlan(

@@ -28,7 +28,7 @@ def run_bench_run(request: BenchRunRequest, progress: Progress = silent) -> RunR
     """Time the exported file of a run, or of each member of a family, and keep it in the result."""
 
     def bench(run: RunDirectory, progress: Progress) -> Document:
-        run.require(run.recipe, made_by=f"pruneaug search CHECKPOINT --run {run.path}")
+        run.require(run.recipe)
         recipe = read_recipe(run.recipe)
         said = {"threads": request.threads, "budget_s": request.seconds}
         news = {key: value for key, value in said.items() if value is not None}
@@ -46,7 +46,7 @@ def probe_speed(
     Nothing of the run changes. Training does not move blocks about, so a plan that is too slow is
     found out before it costs any.
     """
-    profile = read_profile(run.require(run.profile, made_by="pruneaug search CHECKPOINT"))
+    profile = read_profile(run.require(run.profile))
     threads = recipe.bench.threads or profile.platform.threads
     progress(Step("speed before training", 0, 1))
     with TemporaryDirectory(prefix="probe-", dir=run.path) as folder:
@@ -70,7 +70,7 @@ def bench_run(run: RunDirectory, recipe: Recipe, progress: Progress) -> dict[str
     """Time the exported file with our operators and without them, both against the dense one."""
     started = time.monotonic()
     run.require(run.model, made_by=f"pruneaug export {run.path}")
-    profile = read_profile(run.require(run.profile, made_by="pruneaug search CHECKPOINT"))
+    profile = read_profile(run.require(run.profile))
     threads = recipe.bench.threads or profile.platform.threads
     library = run.path / run.read_result()["files"]["library"]
     progress(Step("bench", 0, 2, "with our operators"))

@@ -82,7 +82,7 @@ RunFolder = Annotated[
     Path | None,
     typer.Option("--run", metavar="DIR", show_default=False,
                  help="Folder of the run; again with the same one resumes.  "
-                      "[default: runs/TASK-PLATFORM]"),
+                      "[default: runs/TASK]"),
 ]  # fmt: skip
 Storage = Annotated[
     str | None,

@@ -153,7 +153,7 @@ def _computed(paths: Sequence[PathJob], inputs: _Inputs, workers: int) -> Iterat
             if deaths == _DEATHS:
                 raise UnsupportedError(
                     f"{deaths} times in a row a worker died before it had reconstructed a layer",
-                    hint="is there enough memory? fewer --workers need less",
+                    hint="is there enough memory? fewer workers (search.workers) need less",
                 ) from error
 
 

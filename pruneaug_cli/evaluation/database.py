@@ -197,7 +197,7 @@ class LayerDatabase:
             known = ", ".join(map(str, paths)) or "none"
             raise PlanError(
                 f"layer {layer!r} has no option '{choice}' in the database {self._directory}",
-                hint=f"blocks of this layer: {known}; build the database for the plan's choices",
+                hint=f"blocks of this layer: {known}; `pruneaug search` builds more",
             )
         return address
 

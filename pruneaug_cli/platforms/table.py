@@ -117,7 +117,8 @@ class LatencyTable:
             raise UnsupportedError(
                 f"profile {self._name!r} has {choice.block} blocks on {geometry} between "
                 f"sparsity {low:g} and {high:g}, not at {choice.sparsity:g}",
-                hint=f"choose a sparsity in this range, or measure it with: {self._command()}",
+                hint="choose a sparsity in this range, or measure it with: "
+                f"{self._command(f' --sparsity {choice.sparsity:g}')}",
             )
         return curve.at(choice.sparsity)
 
@@ -173,19 +174,20 @@ class LatencyTable:
         return None
 
     def _find(self, geometry: Geometry, block: BlockShape) -> _Curve:
-        curve = self._curves.get(geometry, {}).get(block)
-        if curve is None:
-            raise self._unmeasured(f"{block} blocks on {geometry}")
-        return curve
+        curves = self._curves.get(geometry, {})
+        if block not in curves:
+            options = f" --block {block}" if curves else ""
+            raise self._unmeasured(f"{block} blocks on {geometry}", options)
+        return curves[block]
 
-    def _unmeasured(self, what: str) -> UnsupportedError:
+    def _unmeasured(self, what: str, options: str = "") -> UnsupportedError:
         return UnsupportedError(
             f"profile {self._name!r} has no measurement of {what}",
-            hint=f"add it with: {self._command()}",
+            hint=f"add it with: {self._command(options)}",
         )
 
-    def _command(self) -> str:
-        return f"pruneaug profile --task TASK --platform {self._name}"
+    def _command(self, options: str) -> str:
+        return f"pruneaug profile --task TASK --platform {self._name}{options}"
 
 
 def _curve(rows: list[Measurement], repeat_error: float) -> _Curve:

@@ -59,7 +59,7 @@ class SearchProblem:
         if self.max_drop is None and self.target_latency_s is None:
             raise UsageError(
                 "the search has no goal: neither a largest drop nor a latency target is given",
-                hint="give --max-drop, --target-latency or --target-speedup",
+                hint="give a largest drop, a target latency or a speed-up (goal: in a recipe)",
             )
         if self.max_drop is not None and not 0.0 <= self.max_drop < math.inf:
             raise UsageError(f"the largest drop must be 0 or more, got {self.max_drop:g}")

@@ -153,7 +153,8 @@ def _too_many(deaths: int, last: WorkerDiedError) -> list[Exception]:
     if deaths < _DEATHS:
         return []
     message = f"{deaths} workers in a row died before they had evaluated a plan (the last: {last})"
-    return [UnsupportedError(message, hint="is there enough memory? fewer --workers need less")]
+    hint = "is there enough memory? fewer workers (search.workers) need less"
+    return [UnsupportedError(message, hint=hint)]
 
 
 def _believed(problem: SearchProblem, record: Record) -> list[Trial]:

@@ -306,7 +306,8 @@ def _identify(study: optuna.Study, identity: Mapping[str, str | int]) -> None:
     name = study.study_name
     if not found.keys() & identity.keys() and study.get_trials(deepcopy=False):
         raise RunError(
-            f"study {name!r} was not made by pruneaug", hint="choose another name or storage"
+            f"study {name!r} was not made by pruneaug",
+            hint="choose another --storage, or another --run folder",
         )
     for key, expected in identity.items():
         if key not in found:

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 import traceback
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from pruneaug_cli.errors import TaskError
+from pruneaug_cli.files import digest_bytes, digest_file
 from pruneaug_cli.registry import nearest
 from pruneaug_cli.tasks.builtin import BUILTIN_TASKS
 
@@ -45,6 +47,16 @@ def short_name(address: str) -> str:
     else:
         name = address.rpartition(":")[2].rpartition(".")[2]
     return re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip("-.") or "task"
+
+
+def source_digest(task: object) -> str:
+    """SHA-256 of the file that a task's functions are written in; of nothing when there is none."""
+    owner = task if isinstance(task, ModuleType | type) else type(task)
+    try:
+        path = inspect.getsourcefile(owner)
+    except TypeError:  # of an interactive session, or built in
+        path = None
+    return digest_bytes() if path is None else digest_file(Path(path))
 
 
 def resolve(address: str) -> object:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from pruneaug_cli.errors import TaskError
 from pruneaug_cli.registry import nearest
-from pruneaug_cli.tasks.address import resolve, short_name
+from pruneaug_cli.tasks.address import resolve, short_name, source_digest
 from pruneaug_cli.tasks.functions import TASK_FUNCTIONS
 
 Args = tuple[Any, ...]
@@ -30,11 +30,16 @@ class Task:
     Args:
         address: how the user wrote it; every message begins with it.
         source: the object with the task's functions as attributes.
+
+    Attributes:
+        name: for folders.
+        source_digest: of the file that holds the functions, as it was when the task was loaded.
     """
 
     def __init__(self, address: str, source: object) -> None:
         self.address = address
         self.name = short_name(address)
+        self.source_digest = source_digest(source)
         self._source = source
 
     def __repr__(self) -> str:

@@ -207,7 +207,7 @@ def test_a_point_of_the_front_becomes_a_run_of_its_own(family, invoke):
             "bench {run} --batch 3",
             2,
             "--batch 3: {run} is a run, which is timed as it was exported",
-            "name its file: pruneaug bench {run}/model.onnx --against",
+            "name its file: pruneaug bench {run}/1.2x/model.onnx --against",
         ),
         (
             "bench {run}/1.2x",
@@ -222,7 +222,12 @@ def test_a_point_of_the_front_becomes_a_run_of_its_own(family, invoke):
             "--against DENSE.onnx; or name the folder of a run",
         ),
         ("choose {run} 999", 3, "front.json: trial 999 is not on the front", "its trials, fastest"),
-        ("choose {run}/none 1", 3, "{run}/none: no such run", "pruneaug search CHECKPOINT --run"),
+        (
+            "choose {run}/none 1",
+            3,
+            "{run}/none: no such run",
+            "--task TASK --platform PLATFORM --run",
+        ),
     ],
 )
 def test_what_a_family_cannot_do_is_refused(searched, recipe, invoke, words, code, message, hint):

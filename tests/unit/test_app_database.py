@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from pruneaug_cli.app.database import gather_evidence, require_gradients
-from pruneaug_cli.app.prepared import PreparedModel
+from pruneaug_cli.app.prepared import PreparedModel, prepare
 from pruneaug_cli.app.recipe import SearchSettings
 from pruneaug_cli.app.run_directory import RunDirectory
 from pruneaug_cli.errors import TaskError
@@ -84,6 +84,25 @@ def test_only_what_is_missing_is_collected_again(source, tmp_path):
     assert source.passes["calibration"] == 2
     assert again["0"].inputs.path.read_bytes() == kept
     np.testing.assert_array_equal(again["2"].load().second_moment.shape, (12, 12))
+
+
+def test_a_changed_task_has_other_evidence(tmp_path):
+    path = tmp_path / "task.py"
+    rows = {"torch.zeros": 0.0, "torch.ones": 1.0}
+    for maker, expected in rows.items():
+        path.write_text(
+            "import torch\n"
+            "def build_model(): return torch.nn.Sequential(torch.nn.Linear(3, 2))\n"
+            "def example_inputs(): return torch.zeros(1, 3)\n"
+            f"def calibration_batches(): yield {maker}(4, 3)\n",
+            "utf-8",
+        )
+        for _ in range(2):
+            settings = SearchSettings(harm="output")
+            found = gather_evidence(
+                RunDirectory(tmp_path / "run"), settings, prepare(str(path), None), ["0"], silent
+            )
+            np.testing.assert_array_equal(found["0"].load().second_moment, expected)
 
 
 def test_other_batches_are_other_evidence(source, tmp_path):

@@ -77,31 +77,36 @@ def test_what_was_measured_can_be_asked():
 
 
 @pytest.mark.parametrize(
-    ("geometry", "choice", "message"),
+    ("geometry", "choice", "message", "options"),
     [
         (
             CONV,
             LayerChoice(BlockShape(4, 4), 0.5),
             "profile 'box' has no measurement of 4x4 blocks on conv 64 64 3 3 32 32 1 1",
+            " --block 4x4",
         ),
         (
             OTHER,
             LayerChoice(BLOCK, 0.5),
             "profile 'box' has no measurement of 8x1 blocks on conv 32 32 3 3 32 32 1 1",
+            "",
         ),
         (
             OTHER,
             DENSE,
             "profile 'box' has no measurement of conv 32 32 3 3 32 32 1 1 with dense weights",
+            "",
         ),
     ],
     ids=["block", "geometry", "dense"],
 )
-def test_what_was_not_measured_is_refused_with_the_command_to_add_it(geometry, choice, message):
+def test_what_was_not_measured_is_refused_with_the_command_to_add_it(
+    geometry, choice, message, options
+):
     with pytest.raises(UnsupportedError) as error:
         table({0.5: 6.0}).latency_s(geometry, choice)
     assert str(error.value) == message
-    assert error.value.hint == "add it with: pruneaug profile --task TASK --platform box"
+    assert error.value.hint == f"add it with: pruneaug profile --task TASK --platform box{options}"
 
 
 @pytest.mark.parametrize("sparsity", [0.49, 0.95])

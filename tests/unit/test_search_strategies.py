@@ -9,7 +9,7 @@ from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Option, Plan
 from pruneaug_cli.errors import UnsupportedError
 from pruneaug_cli.search import STRATEGIES, SearchProblem, Trial, solve_knapsack
 from pruneaug_cli.search.sampler import Sampler
-from pruneaug_cli.search.strategies.direct import decode, direct_space
+from pruneaug_cli.search.strategies.direct import DENSE_WORD, decode, direct_space
 from pruneaug_cli.search.strategies.greedy import greedy_path
 from pruneaug_cli.search.strategies.halp import halp_path
 from pruneaug_cli.search.strategies.knapsack import KnapsackStrategy
@@ -262,3 +262,30 @@ def test_nsga2_breeds_from_the_generation_before():
 
     assert share(19) < 0.6  # the first generation is random: one word in three, or in two
     assert share(20) > 0.7
+
+
+@pytest.mark.parametrize("kind", ["tpe", "nsga2"])
+def test_the_question_constrains_what_is_drawn(kind):
+    """4x1 is always the faster; where it loses too much, 8x1 is drawn."""
+    problem = make(max_drop=0.1)
+    space = direct_space(problem)
+
+    def share_of_fast(metric_of_fast):
+        trials = []
+        for index in range(20):
+            name, latency, metric = (
+                ("4x1", 1e-3, metric_of_fast) if index % 2 else ("8x1", 2e-3, 0.85)
+            )
+            names = {key: name if name in space[key].words else DENSE_WORD for key in blocks}
+            point = {**names, "sparsity": 0.2 + index / 40}
+            trials.append(Trial(index, decode(problem, point), latency, metric, 0.0, "", point))
+        drawn = [
+            getattr(Sampler(seed=seed, known=0, attempt=0), kind)(space, problem, trials)
+            for seed in range(20)
+        ]
+        return sum(point[key] == "4x1" for point in drawn for key in both) / (20 * len(both))
+
+    blocks = [key for key in space if key != "sparsity"]
+    both = [key for key in blocks if "8x1" in space[key].words]
+    assert share_of_fast(0.85) > 0.6
+    assert share_of_fast(0.5) < 0.4

@@ -171,7 +171,7 @@ def test_a_trial_of_the_front_is_read(run):
         (
             {"schema_version": 2},
             "front schema 2 is not the supported 1",
-            "pruneaug search CHECKPOINT --run",
+            "pruneaug search CHECKPOINT --task TASK --platform PLATFORM --run",
         ),
     ],
 )
@@ -185,4 +185,4 @@ def test_a_trial_that_is_not_there_is_refused(run, changes, message, hint):
 def test_without_a_search_there_is_no_front(run):
     with pytest.raises(RunError, match=r"has no front\.json yet") as refusal:
         read_front(run)
-    assert "pruneaug search CHECKPOINT --run" in (refusal.value.hint or "")
+    assert (refusal.value.hint or "").endswith(run.search_command)

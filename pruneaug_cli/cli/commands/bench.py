@@ -92,13 +92,16 @@ def bench(
 
 
 def _refuse_files(run: Path, given: Mapping[str, object]) -> None:
+    from pruneaug_cli.app.run_directory import RunDirectory
     from pruneaug_cli.errors import UsageError
 
     for option, value in given.items():
         if value is not None:
+            here = RunDirectory.at(run)
+            first = next(iter(here.members()), here)
             raise UsageError(
                 f"{option} {value}: {run} is a run, which is timed as it was exported",
-                hint=f"name its file: pruneaug bench {run / 'model.onnx'} --against …",
+                hint=f"name its file: pruneaug bench {first.model} --against …",
             )
 
 

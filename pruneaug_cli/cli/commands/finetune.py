@@ -11,8 +11,8 @@ def finetune(
 ) -> None:
     """Train what the plan of RUN keeps, to win back accuracy.
 
-    Blocks that the plan removes are first pushed towards zero by a reweighted group penalty, then
-    removed; the rest is trained on. The task needs train_batches(epoch). Resumes by itself.
+    Removed blocks stay zero. With finetune.penalty_epochs, a reweighted group penalty first pushes
+    small blocks towards zero. The task needs train_batches(epoch). Resumes by itself.
     """
     from pruneaug_cli.app.finetune import run_finetune
     from pruneaug_cli.app.requests import FinetuneRequest

@@ -82,7 +82,7 @@ EngineName = Annotated[
 Seed = Annotated[
     int | None,
     typer.Option(min=0, metavar="N", show_default=False,
-                 help="The same seed and one worker give the same plan.  [default: 0]"),
+                 help="One seed, profile and worker give one plan.  [default: 0]"),
 ]  # fmt: skip
 DryRun = Annotated[
     bool,
