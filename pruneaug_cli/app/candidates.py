@@ -24,6 +24,7 @@ from pruneaug_cli.app.layer_rules import LayerRule, LayerRules
 from pruneaug_cli.app.recipe import SearchSettings
 from pruneaug_cli.app.results import Cut
 from pruneaug_cli.core import DENSE, BlockShape, Geometry, LayerChoice, MatrixShape
+from pruneaug_cli.errors import UnsupportedError
 from pruneaug_cli.layers import PrunableLayer
 from pruneaug_cli.platforms import LatencyTable
 
@@ -88,7 +89,8 @@ def find_candidates(
     """List the choices of every layer.
 
     Raises:
-        UnsupportedError: the recipe names a block or sparsity that the profile has not measured.
+        UnsupportedError: the recipe names a block or sparsity that the profile has not measured,
+            or bounds a layer's sparsity to what lies outside of it.
     """
     known: dict[tuple[Geometry, str], _Set] = {}
     sets = {}
@@ -96,7 +98,7 @@ def find_candidates(
         rule = rules.rules_for(layer.name, layer.geometry.op)
         key = (layer.geometry, repr(rule))
         if key not in known:
-            known[key] = _candidates(layer.geometry, rule, settings, table)
+            known[key] = _candidates(layer, rule, settings, table)
         sets[layer.name] = (layer.geometry, known[key])
     cuts = (_cut(name, index, sets.values()) for index, name in enumerate(_CUTS))
     return Candidates({name: found.choices for name, (_, found) in sets.items()}, tuple(cuts))
@@ -113,15 +115,17 @@ def _cut(name: str, index: int, sets: Iterable[tuple[Geometry, _Set]]) -> Cut:
 
 
 def _candidates(
-    geometry: Geometry, rule: LayerRule, settings: SearchSettings, table: LatencyTable
+    layer: PrunableLayer, rule: LayerRule, settings: SearchSettings, table: LatencyTable
 ) -> _Set:
-    matrix = geometry.matrix
+    geometry, matrix = layer.geometry, layer.geometry.matrix
     served = _served(geometry, settings, table, rule)
     blocks = {choice.block for choice in served if choice.block is not None}
     others = _divisors(matrix) - blocks
     grid = len(settings.sparsities or SPARSITIES)
     capped = [choice for choice in served if _is_small(choice, matrix)]
     allowed = [choice for choice in capped if rule.allows(choice)]
+    if capped and not allowed and not rule.dense:
+        raise _out_of_reach(layer, rule, capped)
     faster = [choice for choice in allowed if _is_faster(geometry, choice, table)]
     small = sum(_fits(block, matrix) for block in others)
     left = (
@@ -145,18 +149,39 @@ def _served(
     return [
         LayerChoice(block, sparsity)
         for block in blocks
-        for sparsity in settings.sparsities or _measured(geometry, block, table)
+        for sparsity in _sparsities(geometry, block, settings, table, rule)
     ]
 
 
-def _measured(geometry: Geometry, block: BlockShape, table: LatencyTable) -> list[float]:
+def _sparsities(
+    geometry: Geometry,
+    block: BlockShape,
+    settings: SearchSettings,
+    table: LatencyTable,
+    rule: LayerRule,
+) -> list[float]:
+    """The grid, and the rule's own bounds: a layer bounded by 0.65 on both sides gets 0.65."""
     low, high = table.sparsity_range(geometry, block)
-    return [sparsity for sparsity in SPARSITIES if low <= sparsity <= high]
+    bounds = {bound for bound in (rule.min_sparsity, rule.max_sparsity) if bound}
+    grid = settings.sparsities or [s for s in SPARSITIES if low <= s <= high]
+    return sorted({*grid, *(bound for bound in bounds if low <= bound <= high)})
 
 
 def _require(block: BlockShape, geometry: Geometry, table: LatencyTable) -> BlockShape:
     table.sparsity_range(geometry, block)  # refuses what was not measured
     return block
+
+
+def _out_of_reach(
+    layer: PrunableLayer, rule: LayerRule, served: Sequence[LayerChoice]
+) -> UnsupportedError:
+    low, high = rule.min_sparsity or 0.0, 1.0 if rule.max_sparsity is None else rule.max_sparsity
+    known = [choice.sparsity for choice in served]
+    return UnsupportedError(
+        f"layer {layer.name!r}: the recipe bounds its sparsity to {low:g} to {high:g}; what is "
+        f"measured and asked for is {min(known):g} to {max(known):g}",
+        hint="change the bounds under layers:, or say 'dense: true'",
+    )
 
 
 @cache

@@ -54,7 +54,8 @@ class LayerRule(BaseModel):
         blocks: the only block shapes it may get.
         min_sparsity: least fraction of blocks removed, where any are; the layer may always stay
             dense.
-        max_sparsity: largest fraction of blocks removed.
+        max_sparsity: largest fraction of blocks removed. Both bounds are candidates themselves,
+            where they are measured.
 
     Example:
         >>> rule = LayerRule(blocks=(BlockShape(8, 1),), max_sparsity=0.5)

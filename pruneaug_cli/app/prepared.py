@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from torch import nn
 
 from pruneaug_cli.app.recipe import Recipe
-from pruneaug_cli.errors import UnsupportedError, UsageError
+from pruneaug_cli.errors import RecipeError, UnsupportedError, UsageError
 from pruneaug_cli.files import digest_text
 from pruneaug_cli.layers import ModelTrace, PrunableLayer, trace_model
+from pruneaug_cli.registry import nearest
 from pruneaug_cli.tasks import Task, builtin_checkpoint, load_checkpoint, load_task
 
 
@@ -76,17 +78,34 @@ def prepare_recipe(recipe: Recipe, *, trust: bool = False) -> PreparedModel:
 
     Raises:
         UsageError: the task is not built in, and no checkpoint is given.
+        RecipeError: a layer rule is for a name that no layer has.
     """
     address = recipe.require("task")
+    prepared = prepare(address, _checkpoint(recipe, address), trust=trust)
+    _require_layers(recipe, prepared.trace)
+    return prepared
+
+
+def _checkpoint(recipe: Recipe, address: str) -> Path:
     if recipe.checkpoint is not None:
-        return prepare(address, Path(recipe.checkpoint), trust=trust)
+        return Path(recipe.checkpoint)
     if not address.startswith("builtin:"):
         raise UsageError(
             "no checkpoint is given",
             hint="name the trained weights: pruneaug search CHECKPOINT --task …, or "
             "'checkpoint: …' in the recipe",
         )
-    return prepare(address, builtin_checkpoint(load_task(address)), trust=trust)
+    return builtin_checkpoint(load_task(address))
+
+
+def _require_layers(recipe: Recipe, trace: ModelTrace) -> None:
+    names = [layer.name for layer in trace.layers] + [layer.name for layer in trace.skipped]
+    for glob in recipe.layers.names:
+        if not any(fnmatchcase(name, glob) for name in names):
+            raise RecipeError(
+                f"layers.names: {glob!r} matches no layer of {recipe.task}",
+                hint=nearest(glob, names),
+            )
 
 
 def distinct_geometries(layers: Sequence[PrunableLayer]) -> list[str]:

@@ -119,7 +119,18 @@ def test_a_block_the_platform_does_not_serve_is_refused(mini_profile, invoke, tm
     )  # fmt: skip
     refused(
         outcome, 4, "profile 'here' has no measurement of 2x2 blocks on conv 16 1 3 3",
-        "pruneaug profile --task",
+        "pruneaug profile --task TASK --platform here --block 2x2",
+    )  # fmt: skip
+
+
+def test_a_rule_for_no_layer_is_refused(invoke, tmp_path):
+    outcome = invoke(
+        "search", "--task", MINI, "--platform", "any", "--run", tmp_path / "run",
+        "--set", "layers.names={fcc: {dense: true}}",
+    )  # fmt: skip
+    refused(
+        outcome, 3, "layers.names: 'fcc' matches no layer of builtin:digits-mini",
+        "did you mean 'fc'?",
     )  # fmt: skip
 
 

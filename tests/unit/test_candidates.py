@@ -8,6 +8,7 @@ from pruneaug_cli.app.candidates import find_candidates
 from pruneaug_cli.app.layer_rules import LayerRule, LayerRules
 from pruneaug_cli.app.recipe import SearchSettings
 from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, LinearGeometry
+from pruneaug_cli.errors import UnsupportedError
 from pruneaug_cli.layers import PrunableLayer
 from pruneaug_cli.platforms import Estimate
 
@@ -96,3 +97,28 @@ def test_the_profiles_error_is_in_favour_of_a_candidate(monkeypatch):
     assert LayerChoice(BlockShape(8, 1), 0.5) in find(layers(SHAPE)).choices["l0"]
     monkeypatch.setitem(Table.factors, BlockShape(8, 1), 2.11)
     assert LayerChoice(BlockShape(8, 1), 0.5) not in find(layers(SHAPE)).choices["l0"]
+
+
+def test_the_bounds_of_a_rule_are_candidates_where_they_are_measured():
+    rules = LayerRules(
+        names={
+            "l0": LayerRule(min_sparsity=0.65, max_sparsity=0.65),
+            "l1": LayerRule(min_sparsity=0.1, max_sparsity=0.8),
+        }
+    )
+    found = find(layers(SHAPE, SHAPE), rules)
+    sparsities = [
+        [c.sparsity for c in found.choices[name] if not c.is_dense] for name in ("l0", "l1")
+    ]
+    assert sparsities == [[0.65], [0.5, 0.75, 0.8]]
+
+
+def test_a_rule_that_leaves_nothing_measured_is_refused():
+    rules = LayerRules(names={"l1": LayerRule(min_sparsity=0.95)})
+    with pytest.raises(UnsupportedError) as refusal:
+        find(layers(SHAPE, SHAPE), rules)
+    assert str(refusal.value) == (
+        "layer 'l1': the recipe bounds its sparsity to 0.95 to 1; "
+        "what is measured and asked for is 0.5 to 0.9"
+    )
+    assert refusal.value.hint == "change the bounds under layers:, or say 'dense: true'"
