@@ -37,8 +37,8 @@ class ReconstructionSettings:
             columns, renewed every round; above it the inverse of the whole H, which costs no
             further factors.
         wide_step: ``step`` for layers of more than ``exact_columns`` columns, whose rounds cost
-            most. On ResNet-20 (8x1) both rules together cost a tenth of the harm at sparsity 0.5
-            and a twentieth at 0.75, and take an eighth of the time.
+            most. On ResNet-20 (8x1) both rules together leave 1 to 3% more harm and take half of
+            the time (``benchmarks/reconstruct.py``).
         saliency: ``rise``: of the harm, when a block goes alone and the rest is re-solved;
             ``energy``: of the block as it stands, ``tr w_B diag(H) w_Bᵀ``, which knows nothing of
             what the others could take over.
