@@ -8,8 +8,9 @@ All times are seconds; sparsity is the fraction of blocks removed. The document:
     host            {cpu, isa, os, ...}: the machine, as text; no names, no paths
     kernels         {library, version, compiler, isa, digest}: what was timed
     date            day of the first measurement, ISO 8601
-    settings        {repeats, sample_s, seed, yardstick_s, ...}: how it was timed; yardstick_s is
-                    what a fixed piece of work took on the machine at the speed of the rows
+    settings        {repeats, sample_s, seed, yardstick, yardstick_s, ...}: how it was timed;
+                    yardstick_s is what a fixed piece of work, the yardstick, took on the machine
+                    at the speed of the rows
     repeat_error    by what fraction a row differed when it was measured again (median over rows)
     measurements    [{geometry, block, sparsity, latency_s, spread, samples_s}]: layers inside our
                     regions; block null and sparsity 0: dense

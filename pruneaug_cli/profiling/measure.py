@@ -18,7 +18,13 @@ from pruneaug_cli.profiling.cells import (
 )
 from pruneaug_cli.profiling.host import host_facts
 from pruneaug_cli.profiling.sweep import CHECKED_AGAIN, NOISY, RETRIES, Sweep
-from pruneaug_cli.profiling.timer import REPEATS, SAMPLE_S, LayerTimer, SessionTimer
+from pruneaug_cli.profiling.timer import (
+    REPEATS,
+    SAMPLE_S,
+    YARDSTICK,
+    LayerTimer,
+    SessionTimer,
+)
 from pruneaug_cli.progress import Progress, silent
 from pruneaug_cli.runtime import SHARED, Clock
 
@@ -99,6 +105,7 @@ def why_not_extend(
             (f"kernel {key}", existing.kernels.get(key), kernels.get(key))
             for key in sorted(existing.kernels.keys() | kernels.keys())
         ),
+        ("yardstick", existing.settings.get("yardstick"), YARDSTICK),
     ]
     for what, then, now in pairs:
         if then != now:
@@ -132,6 +139,7 @@ def _nothing_measured(backend: Backend, name: str, threads: int, seed: int) -> P
             "noisy": NOISY,
             "retries": RETRIES,
             "shared": SHARED,
+            "yardstick": YARDSTICK,
             "checked_again": CHECKED_AGAIN,
             "clock": "processor time of the thread" if threads == 1 else "wall",
             "method": "difference of 1 and 1 + m copies of the layer in one session",

@@ -31,6 +31,7 @@ REPEATS = 15
 SAMPLE_S = 3e-4
 _YARDSTICK = ConvGeometry(16, 16, (3, 3), (32, 32), padding=(1, 1))
 _YARDSTICK_CHOICE, _YARDSTICK_COPIES = LayerChoice(BlockShape(8, 1), 0.5), 4
+YARDSTICK = f"{_YARDSTICK_COPIES} times {_YARDSTICK}, {_YARDSTICK_CHOICE}"
 _FEWEST, _MOST = 2, 32  # bounds of m
 # What a session and the load or store of a number cost, in products of the kernels: 5 µs and
 # 0.4 ns where a product takes 0.01 ns. Only m depends on them.

@@ -195,8 +195,12 @@ def test_an_existing_profile_is_completed_not_measured_again():
         ),
         ({"host": {"cpu": "Other"}}, "its cpu was 'Other', now it is "),
         ({"platform": None}, "it is for "),
+        (
+            {"settings": {"yardstick": "a nap"}},
+            "its yardstick was 'a nap', now it is '4 times conv",
+        ),
     ],
-    ids=["kernels", "host", "threads"],
+    ids=["kernels", "host", "threads", "yardstick"],
 )
 def test_a_profile_of_something_else_is_not_extended(change, reason):
     profile = sweep(FakeTimer())
