@@ -187,7 +187,7 @@ def test_worker_after_worker_dying_is_refused(layers, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "_in_processes", broken)
     with pytest.raises(UnsupportedError, match="10 times in a row a worker died before") as refusal:
         make(layers, tmp_path, workers=2)
-    assert "--workers" in refusal.value.hint
+    assert "fewer workers (search.workers)" in refusal.value.hint
 
 
 def test_an_option_it_does_not_hold_is_refused(layers, tmp_path):

@@ -132,7 +132,7 @@ def test_worker_after_worker_dying_ends_the_search(storage):
     engine = Scripted(answers=dict.fromkeys(range(3, 100), DIED))
     with pytest.raises(UnsupportedError, match=r"10 workers in a row died .*signal SIGKILL") as end:
         search(storage, engine)
-    assert "--workers" in end.value.hint
+    assert "fewer workers (search.workers)" in end.value.hint
     assert states(storage).count("COMPLETE") == 2
     assert "RUNNING" not in states(storage)
 
