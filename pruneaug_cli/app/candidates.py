@@ -160,11 +160,12 @@ def _sparsities(
     table: LatencyTable,
     rule: LayerRule,
 ) -> list[float]:
-    """The grid, and the rule's own bounds: a layer bounded by 0.65 on both sides gets 0.65."""
+    """Those the recipe names; or else the grid with the rule's own bounds, as far as measured."""
+    if settings.sparsities:
+        return list(settings.sparsities)
     low, high = table.sparsity_range(geometry, block)
-    bounds = {bound for bound in (rule.min_sparsity, rule.max_sparsity) if bound}
-    grid = settings.sparsities or [s for s in SPARSITIES if low <= s <= high]
-    return sorted({*grid, *(bound for bound in bounds if low <= bound <= high)})
+    bounds = [bound for bound in (rule.min_sparsity, rule.max_sparsity) if bound]
+    return sorted({sparsity for sparsity in (*SPARSITIES, *bounds) if low <= sparsity <= high})
 
 
 def _require(block: BlockShape, geometry: Geometry, table: LatencyTable) -> BlockShape:
@@ -176,10 +177,10 @@ def _out_of_reach(
     layer: PrunableLayer, rule: LayerRule, served: Sequence[LayerChoice]
 ) -> UnsupportedError:
     low, high = rule.min_sparsity or 0.0, 1.0 if rule.max_sparsity is None else rule.max_sparsity
-    known = [choice.sparsity for choice in served]
+    known = ", ".join(f"{sparsity:g}" for sparsity in sorted({c.sparsity for c in served}))
     return UnsupportedError(
-        f"layer {layer.name!r}: the recipe bounds its sparsity to {low:g} to {high:g}; what is "
-        f"measured and asked for is {min(known):g} to {max(known):g}",
+        f"layer {layer.name!r}: the recipe bounds its sparsity to {low:g} to {high:g}; measured "
+        f"and asked for: {known}",
         hint="change the bounds under layers:, or say 'dense: true'",
     )
 

@@ -55,7 +55,7 @@ class LayerRule(BaseModel):
         min_sparsity: least fraction of blocks removed, where any are; the layer may always stay
             dense.
         max_sparsity: largest fraction of blocks removed. Both bounds are candidates themselves,
-            where they are measured.
+            where they are measured and the search is given no list of sparsities.
 
     Example:
         >>> rule = LayerRule(blocks=(BlockShape(8, 1),), max_sparsity=0.5)

@@ -54,9 +54,9 @@ def source_digest(task: object) -> str:
     owner = task if isinstance(task, ModuleType | type) else type(task)
     try:
         path = inspect.getsourcefile(owner)
-    except TypeError:  # of an interactive session, or built in
+    except (TypeError, OSError):  # built in; of an interactive session
         path = None
-    return digest_bytes() if path is None else digest_file(Path(path))
+    return digest_file(Path(path)) if path and Path(path).is_file() else digest_bytes()
 
 
 def resolve(address: str) -> object:

@@ -37,8 +37,8 @@ class Table:
         return Estimate(self.factors[choice.block] * (1.0 - choice.sparsity), 0.05)
 
 
-def find(layers, rules=None, **settings):
-    settings = SearchSettings(sparsities=SPARSITIES, **settings)
+def find(layers, rules=None, sparsities=SPARSITIES, **settings):
+    settings = SearchSettings(sparsities=sparsities, **settings)
     return find_candidates(layers, rules or LayerRules(), settings, Table())
 
 
@@ -103,22 +103,28 @@ def test_the_bounds_of_a_rule_are_candidates_where_they_are_measured():
     rules = LayerRules(
         names={
             "l0": LayerRule(min_sparsity=0.65, max_sparsity=0.65),
-            "l1": LayerRule(min_sparsity=0.1, max_sparsity=0.8),
+            "l1": LayerRule(min_sparsity=0.1, max_sparsity=0.78),
         }
     )
-    found = find(layers(SHAPE, SHAPE), rules)
+    found = find(layers(SHAPE, SHAPE), rules, sparsities=None)
     sparsities = [
         [c.sparsity for c in found.choices[name] if not c.is_dense] for name in ("l0", "l1")
     ]
-    assert sparsities == [[0.65], [0.5, 0.75, 0.8]]
+    assert sparsities == [[0.65], [0.5, 0.6, 0.7, 0.75, 0.78]]
 
 
-def test_a_rule_that_leaves_nothing_measured_is_refused():
-    rules = LayerRules(names={"l1": LayerRule(min_sparsity=0.95)})
+def test_where_the_recipe_lists_sparsities_bounds_add_none():
+    found = find(layers(SHAPE), LayerRules(defaults=LayerRule(max_sparsity=0.8)))
+    assert [choice.sparsity for choice in found.choices["l0"][1:]] == [0.5, 0.75]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.95, None), (0.65, 0.7)])
+def test_a_rule_that_leaves_nothing_measured_is_refused(low, high):
+    rules = LayerRules(names={"l1": LayerRule(min_sparsity=low, max_sparsity=high)})
     with pytest.raises(UnsupportedError) as refusal:
         find(layers(SHAPE, SHAPE), rules)
     assert str(refusal.value) == (
-        "layer 'l1': the recipe bounds its sparsity to 0.95 to 1; "
-        "what is measured and asked for is 0.5 to 0.9"
+        f"layer 'l1': the recipe bounds its sparsity to {low:g} to {high or 1.0:g}; "
+        "measured and asked for: 0.5, 0.75, 0.9"
     )
     assert refusal.value.hint == "change the bounds under layers:, or say 'dense: true'"
