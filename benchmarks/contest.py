@@ -18,7 +18,7 @@ from optuna._hypervolume import compute_hypervolume  # in public only as a figur
 
 from pruneaug_cli.core import Evaluation, Partial, Plan, pareto_front
 from pruneaug_cli.errors import BudgetError
-from pruneaug_cli.search import SearchProblem, run_search
+from pruneaug_cli.search import SearchProblem, judged_drops, run_search
 from pruneaug_cli.search.engine import measured
 from pruneaug_cli.search.strategies.uniform import uniform_plans
 
@@ -40,6 +40,16 @@ class Evaluated:
     def metric(self) -> float:
         """The metric; an estimate, beyond all drops of interest, where the evaluation ended."""
         return self.found.metric
+
+    @property
+    def partial(self) -> Partial | None:
+        """What was seen where the evaluation ended."""
+        return self.found.partial
+
+    @property
+    def divergence(self) -> float | None:
+        """Of the outputs from the dense model's."""
+        return self.found.divergence
 
 
 class Evaluations:
@@ -136,7 +146,8 @@ def best_of(
 ) -> Evaluated | None:
     """The trial of least predicted latency that loses at most ``max_drop``."""
     question = replace(problem, max_drop=max_drop, target_latency_s=None)
-    kept = [trial for trial in trials if question.excess_drop(trial.metric) <= 0.0]
+    judged = zip(trials, judged_drops(question, trials), strict=True)
+    kept = [trial for trial, drop in judged if question.excess_drop(drop) <= 0.0]
     return min(kept, key=lambda trial: trial.predicted_latency_s, default=None)
 
 
@@ -150,8 +161,9 @@ def evaluations_to_reach(
     problem: SearchProblem, trials: Sequence[Evaluated], goal: Evaluated | None
 ) -> int | None:
     """After how many evaluations a plan was known that keeps the drop and is as fast; or None."""
-    for number, trial in enumerate(trials, 1):
-        kept = problem.excess_drop(trial.metric) <= 0.0
+    judged = zip(trials, judged_drops(problem, trials), strict=True)
+    for number, (trial, drop) in enumerate(judged, 1):
+        kept = problem.excess_drop(drop) <= 0.0
         if goal and kept and trial.predicted_latency_s <= goal.predicted_latency_s:
             return number
     return None

@@ -238,6 +238,7 @@ def _open(
     problem = SearchProblem(
         pricing.options(database.harm), pricing.network.rest_s, dense_metric,
         prepared.task.higher_is_better, max_drop=options.max_drop,
+        cautious=recipe.search.cautious,
     )  # fmt: skip
     exporter = Exporter(prepared, database, evaluator, pricing, folder, options.seconds)
     return problem, evaluator, exporter

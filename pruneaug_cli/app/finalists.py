@@ -54,7 +54,7 @@ def choose(
         progress: told of every training.
     """
     settings = finalist_settings(recipe)
-    if settings is None or not basis.prepared.task.has("train_batches"):
+    if settings is None or not basis.prepared.is_trained_by(recipe):
         return found
     with open_remarks(storage, found.study_name) as remarks:
         train = _Trainer(run, recipe, settings, basis, remarks, in_time, progress)

@@ -56,7 +56,7 @@ class Finish:
 
     def _train(self) -> bool:
         """Train what is not trained yet; True when the plan turned out too slow and has changed."""
-        if self.recipe.finetune.epochs == 0 or self.run.checkpoint.exists():
+        if not self.prepared.is_trained_by(self.recipe) or self.run.checkpoint.exists():
             return False
         fresh = not self.run.training_state.exists()
         if fresh and may_tighten(self.run, self.recipe, self._pricing()):

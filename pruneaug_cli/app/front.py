@@ -2,8 +2,9 @@
 
 ``front.json``: ``task``, ``platform``, ``checkpoint`` (digest), ``higher_is_better``, ``dense``
 {metric, latency_s}, and ``front``, fastest first: [{trial, plan, predicted_latency_s,
-predicted_speedup, metric, drop}]. A drop is positive when worse, in the metric's own unit; metrics
-are those of the search, before any training.
+predicted_speedup, metric, drop, expected_drop}]. A drop is positive when worse, in the metric's own
+unit; metrics are those of the search, before any training; an expected drop is what plans with
+outputs as far from the dense model's lose on average, or null.
 
 Schema history (``schema_version``):
     1: first version.
@@ -16,7 +17,7 @@ from pruneaug_cli.app.results import Document
 from pruneaug_cli.app.run_directory import RunDirectory
 from pruneaug_cli.core import Plan
 from pruneaug_cli.errors import RunError
-from pruneaug_cli.search import SearchProblem, SearchResult, Trial
+from pruneaug_cli.search import SearchProblem, SearchResult, Trial, expected_drops
 
 FRONT_VERSION = 1
 
@@ -30,6 +31,10 @@ def write_front(
 ) -> None:
     """Write the front of the study that a search left."""
     dense_s = pricing.network.dense_latency_s
+    expected = {
+        trial.number: drop
+        for trial, drop in zip(found.trials, expected_drops(problem, found.trials), strict=True)
+    }
     document = {
         "schema_version": FRONT_VERSION,
         "task": prepared.task.address,
@@ -44,6 +49,7 @@ def write_front(
                 "predicted_speedup": dense_s / trial.predicted_latency_s,
                 "metric": trial.metric,
                 "drop": problem.drop(trial.metric),
+                "expected_drop": expected[trial.number],
                 "plan": trial.plan.to_json(),
             }
             for trial in found.front

@@ -36,6 +36,7 @@ def result_of_search(
             **_study(recipe, prepared, found),
             "max_drop": problem.max_drop,
             "target_latency_s": problem.target_latency_s,
+            "cautious": problem.cautious,
             "chosen": found.best.number,
             "uniform": None if found.best_uniform is None else found.best_uniform.number,
             "finalists": _finalists(found),
@@ -69,6 +70,7 @@ def result_of_task(recipe: Recipe, prepared: PreparedModel, pricing: Pricing) ->
         "seed": recipe.seed,
         "checkpoint": prepared.checkpoint,
         "higher_is_better": prepared.task.higher_is_better,
+        "trainable": prepared.task.has("train_batches"),
         "skipped": [
             {"name": layer.name, "kind": layer.kind, "reason": layer.reason}
             for layer in prepared.trace.skipped

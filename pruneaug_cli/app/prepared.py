@@ -41,6 +41,10 @@ class PreparedModel:
         """Names of the prunable layers."""
         return [layer.name for layer in self.layers]
 
+    def is_trained_by(self, recipe: Recipe) -> bool:
+        """Whether a search is followed by fine-tuning: asked for, and the task has the data."""
+        return recipe.finetune.epochs > 0 and self.task.has("train_batches")
+
     def network_digest(self) -> str:
         """Digest of the architecture, whatever the weights: structure and layer geometries."""
         lines = [f"{layer.name} {layer.geometry} x{layer.uses}" for layer in self.layers]

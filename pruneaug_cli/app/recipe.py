@@ -238,6 +238,11 @@ class SearchSettings(Section):
     margin: BelowOne = Field(
         default=0.05, description="by which part predictions must undercut a latency target"
     )
+    cautious: bool = Field(
+        default=False,
+        description="a plan counts as losing no less than others of its divergence lose, so that "
+        "luck with the samples of evaluate does not decide",
+    )
     blocks: Blocks | None = Field(default=None, description="null: all blocks of the profile")
     sparsities: Sparsities | None = Field(
         default=None, description="null: the default grid, as far as the profile reaches"

@@ -68,6 +68,7 @@ class SearchRequest:
     strategy: str | None = None
     trials: int | None = None
     timeout_s: float | None = None
+    cautious: bool | None = None
     workers: int | None = None
     engine: str | None = None
     seed: int | None = None
@@ -92,6 +93,7 @@ class SearchRequest:
             "search.strategy": self.strategy,
             "search.trials": self.trials,
             "search.timeout": self.timeout_s,
+            "search.cautious": self.cautious,
             "search.workers": self.workers,
             "search.engine": self.engine,
         }

@@ -11,6 +11,7 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
 ``report`` print) grows step by step; a key is absent until its step has run::
 
     schema_version, task, platform, seed, checkpoint, higher_is_better
+    trainable            whether the task has data for fine-tuning
     goal                 {max_drop, target_latency_s, target_speedup}            null: not set
     dense, sparse        {metric, test_metric, latency_s, size_bytes, spread}    each when known
     predicted_latency_s  of the chosen plan
@@ -26,8 +27,9 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
     expected_drop        what the plan is expected to lose on data like the search's, one-shot,
                          judged by the divergence of its outputs; null: that was not measured
     skipped              [{name, kind, reason}]: layers with weights that stay dense
-    search               {strategy, harm, evaluations, max_drop, target_latency_s, chosen, front,
-                         uniform, trials, finalists, finalists_untrained}: harm output or loss;
+    search               {strategy, harm, evaluations, max_drop, target_latency_s, cautious, chosen,
+                         front, uniform, trials, finalists, finalists_untrained}: harm output or
+                         loss; cautious whether no plan counted as losing less than is expected;
                          evaluations by the last call, the other trials were known; the drop and
                          target it worked under, or null (a floor relaxed by what training should
                          win, a target less its margin); chosen a trial's number, front numbers,

@@ -227,9 +227,8 @@ def _problem(
     dense_metric: float,
 ) -> SearchProblem:
     target = planned_latency_s(run, recipe, pricing)
-    recovers = recipe.finetune.epochs > 0
     drop = recipe.goal.max_drop
-    if drop is not None and recovers:
+    if drop is not None and prepared.is_trained_by(recipe):
         # training comes after: a target leaves the floor to it, a floor is relaxed for it
         drop = None if target is not None else drop + recipe.search.recovery
     return SearchProblem(
@@ -239,4 +238,5 @@ def _problem(
         prepared.task.higher_is_better,
         max_drop=drop,
         target_latency_s=target,
+        cautious=recipe.search.cautious,
     )

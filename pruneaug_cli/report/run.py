@@ -111,11 +111,16 @@ def _expected_note(document: Document) -> str:
     expected = number(document.get("expected_drop"))
     if expected is None or "finetune" in document:
         return ""
-    return (
+    note = (
         "By the divergence of its outputs the plan loses about "
         f"{show('metric', expected)} on data like the search's; "
         "what validation shows beside that may be luck."
     )
+    search = document.get("search") or {}
+    allowed = number(search.get("max_drop"))
+    if allowed is None or expected <= allowed or search.get("cautious"):
+        return note
+    return f"{note} Search again in the same folder with --cautious to keep the drop there too."
 
 
 def _prediction_note(document: Document) -> str:
@@ -186,6 +191,9 @@ def _places(document: Document) -> list[str]:
 
 def _missing_steps(document: Document) -> list[str]:
     run = shlex.quote(str(document.get("run", "RUN")))
+    cannot = () if document.get("trainable", True) else ("finetune",)
     return [
-        f"not run yet: {command.format(run=run)}" for key, command in _STEPS if key not in document
+        f"not run yet: {command.format(run=run)}"
+        for key, command in _STEPS
+        if key not in document and key not in cannot
     ]

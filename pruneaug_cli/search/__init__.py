@@ -3,6 +3,7 @@
 from pruneaug_cli.search.engine import ENGINES, Engine, Here
 from pruneaug_cli.search.family import run_family, run_search
 from pruneaug_cli.search.finalists import choose_finalist
+from pruneaug_cli.search.judged import TELLING, expected_drops, judged_drops
 from pruneaug_cli.search.knapsack import KnapsackTable, solve_knapsack
 from pruneaug_cli.search.problem import (
     Preflight,
@@ -14,16 +15,13 @@ from pruneaug_cli.search.problem import (
 from pruneaug_cli.search.remarks import Remarks, open_remarks
 from pruneaug_cli.search.storage import require_storage, shown
 from pruneaug_cli.search.strategies import STRATEGIES
-from pruneaug_cli.search.strategies.knapsack import (
-    Learnt,
-    expected_drop,
-    learnt_coefficients,
-)
-from pruneaug_cli.search.trial import Evaluate, Finalist, SearchResult, Trial
+from pruneaug_cli.search.strategies.knapsack import Learnt, learnt_coefficients
+from pruneaug_cli.search.trial import Evaluate, Finalist, SearchResult, Trial, expected_drop
 
 __all__ = [
     "ENGINES",
     "STRATEGIES",
+    "TELLING",
     "Engine",
     "Evaluate",
     "Finalist",
@@ -37,6 +35,8 @@ __all__ = [
     "Trial",
     "choose_finalist",
     "expected_drop",
+    "expected_drops",
+    "judged_drops",
     "largest_drop",
     "learnt_coefficients",
     "open_remarks",

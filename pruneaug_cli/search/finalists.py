@@ -53,7 +53,7 @@ def choose_finalist(
         allowed = replace(problem, max_drop=max_drop)
         _towards_the_drop(allowed, found, trainings)
         finalists = trainings.finalists
-        kept = [f for f in finalists if allowed.excess_drop(f.metric) <= 0.0]
+        kept = [f for f in finalists if allowed.excess_drop(problem.drop(f.metric)) <= 0.0]
     found = replace(
         found, finalists=tuple(finalists), finalists_untrained=trainings.are_out_of_time
     )
@@ -99,7 +99,7 @@ def _towards_the_drop(problem: SearchProblem, found: SearchResult, train: _Train
     def keeps(plans: Sequence[Trial]) -> bool:
         """Whether a plan of the band keeps the drop; the rest of the band is not trained then."""
         metrics = map(train, plans)
-        return any(m is not None and problem.excess_drop(m) <= 0.0 for m in metrics)
+        return any(m is not None and problem.excess_drop(problem.drop(m)) <= 0.0 for m in metrics)
 
     if keeps(own):
         faster = sorted((index for index in bands if index < 0), reverse=True)
@@ -116,7 +116,7 @@ def _within(
     problem: SearchProblem, found: SearchResult, train: _Trainings, target_s: float
 ) -> None:
     """Train the best of the bands next to the target."""
-    inside = [t for t in found.trials if problem.excess(t.predicted_latency_s, t.metric) <= 0.0]
+    inside = [t for t in found.trials if problem.excess(t.predicted_latency_s, 0.0) <= 0.0]
     bands = _bands(problem, inside, target_s)
     nearest = sorted(bands, reverse=True)[:_BANDS_WITHIN]
     chosen = [found.best, *(t for index in nearest for t in bands[index] if t != found.best)]

@@ -40,6 +40,7 @@ import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 from scipy.special import ndtr
 
+from pruneaug_cli.search.line import PRIOR_TRIALS, Line, fit_line
 from pruneaug_cli.search.sensitivity import Floats, Posterior, Sensitivity, fit_sensitivity
 from pruneaug_cli.search.trial import Trial
 
@@ -48,11 +49,8 @@ Ints = npt.NDArray[np.int64]
 _OF_DIVERGENCES = {"noise": 0.1, "prior": 0.5}
 _OF_DROPS = {"noise": 0.15, "prior": 1.0}  # which harms predict less well, and chance blurs
 _PRIOR_ERROR = 0.4  # of a drop that is expected, in units of the reference
-_PRIOR_TRIALS = 2.0  # that many trials know as much as the priors of the line
-_NEAR = 0.7  # trials within that distance of the reference, in logarithms, make the line
 _SHARED = 0.8  # the part of the errors' variance that similar plans have in common
 _OTHER_BLOCK = 0.5  # of a layer's energy is shared by choices of another block
-_STEPS = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,8 +77,9 @@ class Forecast:
     Attributes:
         posterior: of the law between harms and signal.
         reference: the drop that the search is about, positive.
-        intercept, slope: of the line between signal and drop; the slope is positive.
+        line: between signal and drop; its slope is positive.
         error: standard deviation of a drop about the line.
+        noise: of a signal about the law, relative: standard deviation.
         known: the trials' plans.
         residuals: their drops less the line, in units of ``error``.
         weights: how far each counts, above 0, at most 1.
@@ -88,21 +87,21 @@ class Forecast:
 
     posterior: Posterior
     reference: float
-    intercept: float
-    slope: float
+    line: Line
     error: float
+    noise: float
     known: Encoded
     residuals: Floats
     weights: Floats
 
     def on_line(self, law: Sensitivity, totals: Floats) -> Floats:
         """Drops by the line alone, from totals of coefficient times harm; shape (plans,)."""
-        return self.intercept + self.slope * law.signals(totals)
+        return self.line(law.signals(totals))
 
     def drops(self, plans: Encoded) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the drop that an evaluation would find; (plans,) each."""
         law = self.posterior.law
-        mean = self.on_line(law, plans.harms @ law.coefficients)
+        mean = self._expected(plans)
         if not len(self.residuals):
             return mean, np.full(mean.shape, self.error)
         shared = _SHARED * _alike(self.known, self.known, law)
@@ -112,24 +111,48 @@ class Forecast:
         left = 1.0 - np.einsum("pt,tp->p", across, cho_solve(factor, across.T))
         return mean, self.error * np.sqrt(np.maximum(left, 1.0 - _SHARED))
 
-    def faster(self, plans: Encoded, latencies_s: Floats, best_s: float) -> Floats:
+    def faster(
+        self, plans: Encoded, latencies_s: Floats, best_s: float, *, cautious: bool = False
+    ) -> Floats:
         """Expected improvement of the latency: mean of its logarithm, shape (plans,).
 
         Args:
             plans: to judge.
             latencies_s: of each, seconds.
             best_s: latency of the best plan so far, seconds.
+            cautious: the drop that is expected must be kept too, not only that which is found.
         """
         mean, deviation = self.drops(plans)
         kept = ndtr((self.reference - mean) / deviation)
+        if cautious:
+            kept *= ndtr((self.reference - self._expected(plans)) / self.doubt)
         return np.asarray(kept * np.log(best_s / np.minimum(latencies_s, best_s)))
 
-    def better(self, plans: Encoded, least_drop: float) -> Floats:
-        """Expected improvement of the drop, in its own unit, shape (plans,)."""
+    def better(self, plans: Encoded, least_drop: float, *, cautious: bool = False) -> Floats:
+        """Expected improvement of the drop, in its own unit, shape (plans,).
+
+        Args:
+            plans: to judge.
+            least_drop: of the best plan so far.
+            cautious: no plan counts as losing less than what is expected of it.
+        """
         mean, deviation = self.drops(plans)
-        z = (least_drop - mean) / deviation
-        density = np.exp(-0.5 * z**2) / np.sqrt(2.0 * np.pi)
-        return np.asarray(deviation * (z * ndtr(z) + density))
+        better = _mean_below(least_drop, mean, deviation)
+        if cautious:
+            better -= _mean_below(np.minimum(self._expected(plans), least_drop), mean, deviation)
+        return better
+
+    @property
+    def doubt(self) -> float:
+        """Standard deviation of what is expected of a plan near the reference.
+
+        Its signal is known only once it was evaluated.
+        """
+        return self.noise * self.line.slope * self.line.about
+
+    def _expected(self, plans: Encoded) -> Floats:
+        law = self.posterior.law
+        return self.on_line(law, plans.harms @ law.coefficients)
 
 
 def forecast(
@@ -151,21 +174,26 @@ def forecast(
     else:
         signals = np.maximum(drops[used], 0.0)
     plans, drops = plans[used], drops[used]
-    about = _signal_at(signals, drops, reference)
-    posterior = fit_sensitivity(
-        plans.harms, signals, reference=about, **_OF_DIVERGENCES if any(diverged) else _OF_DROPS
-    )
-    intercept, slope = _line(signals, drops, reference, about)
+    line = fit_line(signals, drops, reference)
+    kind = _OF_DIVERGENCES if any(diverged) else _OF_DROPS
+    posterior = fit_sensitivity(plans.harms, signals, reference=line.about, **kind)
     law = posterior.law
     explained = law.signals(plans.harms @ law.coefficients)
-    residuals, weights = drops - (intercept + slope * explained), _weights(explained, about)
-    squares = _PRIOR_TRIALS * (_PRIOR_ERROR * reference) ** 2 + weights @ residuals**2
-    error = float(np.sqrt(squares / (_PRIOR_TRIALS + weights.sum())))
+    residuals, weights = drops - line(explained), line.weights(explained)
+    squares = PRIOR_TRIALS * (_PRIOR_ERROR * reference) ** 2 + weights @ residuals**2
+    error = float(np.sqrt(squares / (PRIOR_TRIALS + weights.sum())))
     error = max(error, 1e-3 * reference)
     return Forecast(
-        posterior, reference, intercept, slope, error, plans, residuals / error,
+        posterior, reference, line, error, kind["noise"], plans, residuals / error,
         np.maximum(weights, 1e-6),
     )  # fmt: skip
+
+
+def _mean_below(bound: Floats | float, mean: Floats, deviation: Floats) -> Floats:
+    """By how much normal numbers are below a bound on average, counting 0 for those above."""
+    z = (bound - mean) / deviation
+    density = np.exp(-0.5 * z**2) / np.sqrt(2.0 * np.pi)
+    return np.asarray(deviation * (z * ndtr(z) + density))
 
 
 def _alike(some: Encoded, others: Encoded, law: Sensitivity) -> Floats:
@@ -178,36 +206,3 @@ def _alike(some: Encoded, others: Encoded, law: Sensitivity) -> Floats:
         shared += least * np.where(same, 1.0, _OTHER_BLOCK)
     squares = np.outer(energies.sum(axis=1), other_energies.sum(axis=1))
     return np.asarray(shared**2 / np.maximum(squares, np.finfo(float).tiny))
-
-
-def _signal_at(signals: Floats, drops: Floats, reference: float) -> float:
-    """The signal at which the drop is expected to be the reference."""
-    positive = signals > 0.0
-    if not positive.any():
-        return reference
-    signals, drops = signals[positive], drops[positive]
-    about = float(signals[np.argmin(np.abs(drops - reference))])
-    for _ in range(_STEPS):
-        intercept, slope = _line(signals, drops, reference, about)
-        about = float(np.clip((reference - intercept) / slope, signals.min() / 4, signals.max()))
-    return about
-
-
-def _line(signals: Floats, drops: Floats, reference: float, about: float) -> tuple[float, float]:
-    """Intercept and slope by least squares, trials with signals near ``about`` counting most.
-
-    Before there are trials: through the origin, and the reference at ``about``.
-    """
-    x, y = signals / about, drops / reference
-    weights = _weights(signals, about)
-    design = np.stack([np.ones_like(x), x], axis=1)
-    prior = np.array([0.0, 1.0])
-    gram = design.T @ (weights[:, None] * design) + _PRIOR_TRIALS * np.diag([1.0, 0.1])
-    found = prior + np.linalg.solve(gram, design.T @ (weights * (y - design @ prior)))
-    slope = max(float(found[1]), 0.1)
-    return float(found[0]) * reference, slope * reference / about
-
-
-def _weights(signals: Floats, about: float) -> Floats:
-    distance = np.log(np.maximum(signals, 1e-6 * about) / about) / _NEAR
-    return np.asarray(np.exp(-0.5 * distance**2))

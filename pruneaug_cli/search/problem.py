@@ -31,6 +31,7 @@ class SearchProblem:
         higher_is_better: which way the metric points.
         max_drop: largest drop allowed, absolute, in the metric's unit.
         target_latency_s: largest predicted latency allowed, seconds.
+        cautious: a plan counts as losing no less than it is expected to (``judged.py``).
 
     Raises:
         UsageError: neither a drop nor a target is given, or one is out of range.
@@ -43,6 +44,7 @@ class SearchProblem:
     higher_is_better: bool = True
     max_drop: float | None = None
     target_latency_s: float | None = None
+    cautious: bool = False
 
     def __post_init__(self) -> None:
         if not self.options:
@@ -97,7 +99,7 @@ class SearchProblem:
                 return option
         raise ValueError(f"layer {layer!r} has no option {choice}")
 
-    def excess(self, latency_s: float, metric: float) -> float:
+    def excess(self, latency_s: float, drop: float) -> float:
         """By how much a plan breaks the constraint the search works under; <= 0 when it keeps it.
 
         With a latency target: the fraction of it above the target; else the drop in excess of
@@ -106,18 +108,18 @@ class SearchProblem:
         if self.target_latency_s is not None:
             # sums of the same latencies in another order differ by some units of rounding
             return latency_s / self.target_latency_s - 1.0 - 1e-12
-        return self.excess_drop(metric)
+        return self.excess_drop(drop)
 
-    def excess_drop(self, metric: float) -> float:
-        """By how much ``metric`` breaks ``max_drop``; <= 0 when it keeps it or none was given."""
+    def excess_drop(self, drop: float) -> float:
+        """By how much ``drop`` breaks ``max_drop``; <= 0 when it keeps it or none was given."""
         if self.max_drop is None:
             return -math.inf
         # the drop is a difference of rounded numbers: 0.98 - 0.97 must count as 0.01
-        return self.drop(metric) - self.max_drop - 1e-12 * abs(self.dense_metric)
+        return drop - self.max_drop - 1e-12 * abs(self.dense_metric)
 
-    def cost(self, latency_s: float, metric: float) -> float:
+    def cost(self, latency_s: float, drop: float) -> float:
         """What the search minimises among plans that keep the constraint."""
-        return latency_s if self.target_latency_s is None else self.drop(metric)
+        return latency_s if self.target_latency_s is None else drop
 
     def fingerprint(self) -> str:
         """Digest of what was measured: the options, the rest, the dense metric and its direction.

@@ -13,6 +13,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
+from pruneaug_cli.search.judged import judged_drops
 from pruneaug_cli.search.problem import SearchProblem
 from pruneaug_cli.search.strategies.contract import Category, Real, Space
 from pruneaug_cli.search.trial import Parameters, Trial
@@ -63,10 +64,8 @@ class Sampler:
             multivariate=True, n_startup_trials=_STARTUP, seed=self._next_seed()
         )
         mirror = [
-            _mirrored(
-                trial, problem, space, [problem.cost(trial.predicted_latency_s, trial.metric)]
-            )
-            for trial in _placed(trials, space)
+            _mirrored(trial, drop, problem, space, [problem.cost(trial.predicted_latency_s, drop)])
+            for trial, drop in _placed(problem, trials, space)
         ]
         return self._ask(sampler, space, mirror)
 
@@ -82,11 +81,11 @@ class Sampler:
         sampler = optuna.samplers.NSGAIISampler(population_size=_POPULATION, seed=self._next_seed())
         mirror = [
             _mirrored(
-                trial, problem, space, [trial.predicted_latency_s, problem.drop(trial.metric)],
+                trial, drop, problem, space, [trial.predicted_latency_s, drop],
                 # where optuna's genetic samplers keep it; a test sees that they read it
                 {"NSGAIISampler:generation": index // _POPULATION},
             )
-            for index, trial in enumerate(_placed(trials, space))
+            for index, (trial, drop) in enumerate(_placed(problem, trials, space))
         ]  # fmt: skip
         return self._ask(sampler, space, mirror, objectives=2)
 
@@ -119,13 +118,17 @@ class quiet_optuna:  # noqa: N801  a context manager reads as a verb
         optuna.logging.set_verbosity(self._level)
 
 
-def _placed(trials: Sequence[Trial], space: Space) -> list[Trial]:
-    """Those with a place in the space."""
-    return [trial for trial in trials if trial.parameters.keys() == space.keys()]
+def _placed(
+    problem: SearchProblem, trials: Sequence[Trial], space: Space
+) -> list[tuple[Trial, float]]:
+    """Those with a place in the space, and what they count as losing."""
+    judged = zip(trials, judged_drops(problem, trials), strict=True)
+    return [(trial, drop) for trial, drop in judged if trial.parameters.keys() == space.keys()]
 
 
 def _mirrored(
     trial: Trial,
+    drop: float,
     problem: SearchProblem,
     space: Space,
     objectives: Sequence[float],
@@ -137,5 +140,5 @@ def _mirrored(
         distributions={name: distribution(parameter) for name, parameter in space.items()},
         values=list(objectives),
         system_attrs=dict(system or {}),
-        constraints={"excess": problem.excess(trial.predicted_latency_s, trial.metric)},
+        constraints={"excess": problem.excess(trial.predicted_latency_s, drop)},
     )

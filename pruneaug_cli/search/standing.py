@@ -37,7 +37,7 @@ def news(standing: Standing) -> str:
 def best_uniform(problem: SearchProblem, known: Sequence[Trial]) -> Trial | None:
     """The answer among the plans that give every layer the same choice."""
     uniform = _uniform(problem)
-    return incumbent(problem, [t for t in known if _is_alike(t.plan) and t.plan in uniform])
+    return incumbent(problem, known, lambda t: _is_alike(t.plan) and t.plan in uniform)
 
 
 @lru_cache(maxsize=4)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from pruneaug_cli.core import Evaluation, Partial, Plan, pareto_front
 from pruneaug_cli.errors import BudgetError
+from pruneaug_cli.search.judged import TELLING, expected_drops, judged_drops
 from pruneaug_cli.search.problem import SearchProblem, milliseconds, no_less
 
 Evaluate = Callable[[Plan], float | Evaluation]
@@ -94,18 +95,38 @@ def front_of(problem: SearchProblem, trials: Sequence[Trial]) -> tuple[Trial, ..
     )
 
 
-def incumbent(problem: SearchProblem, trials: Sequence[Trial]) -> Trial | None:
+def incumbent(
+    problem: SearchProblem,
+    trials: Sequence[Trial],
+    among: Callable[[Trial], bool] | None = None,
+) -> Trial | None:
     """The best trial that keeps the constraint the search works under, or None.
 
     Best is least :meth:`SearchProblem.cost`; between equals the other quantity decides, then the
-    earlier trial.
+    earlier trial. ``among``: which trials may be it; all of them tell what is expected.
     """
+    drops = judged_drops(problem, trials)
     feasible = [
-        trial
-        for trial in trials
-        if trial.partial is None and problem.excess(trial.predicted_latency_s, trial.metric) <= 0.0
+        (trial, drop)
+        for trial, drop in zip(trials, drops, strict=True)
+        if trial.partial is None
+        and problem.excess(trial.predicted_latency_s, drop) <= 0.0
+        and (among is None or among(trial))
     ]
-    return min(feasible, key=lambda trial: _rank(problem, trial), default=None)
+    best, _ = min(feasible, key=lambda one: _rank(problem, *one), default=(None, 0.0))
+    return best
+
+
+def judged_drop(problem: SearchProblem, trials: Sequence[Trial], trial: Trial) -> float:
+    """What one of the trials counts as losing."""
+    drops = judged_drops(problem, trials)
+    return next(drop for one, drop in zip(trials, drops, strict=True) if one is trial)
+
+
+def expected_drop(problem: SearchProblem, trials: Sequence[Trial], trial: Trial) -> float | None:
+    """What one of the trials can be expected to lose on other data (:func:`expected_drops`)."""
+    drops = expected_drops(problem, trials)
+    return next((drop for one, drop in zip(trials, drops, strict=True) if one is trial), None)
 
 
 def answer(problem: SearchProblem, trials: Sequence[Trial]) -> Trial:
@@ -117,27 +138,36 @@ def answer(problem: SearchProblem, trials: Sequence[Trial]) -> Trial:
     best = incumbent(problem, trials)
     if best is None:
         raise _nothing_found(problem, trials)
-    drop = problem.drop(best.metric)
-    if problem.excess_drop(best.metric) > 0.0:
+    if problem.cautious and expected_drop(problem, trials, best) is None:
+        raise BudgetError(
+            f"{len(trials)} plans evaluated are too few to tell what they are expected to lose",
+            hint=f"allow {TELLING} trials or more",
+        )
+    drop = judged_drop(problem, trials, best)
+    if problem.excess_drop(drop) > 0.0:
         raise BudgetError(
             f"the most accurate plan found within {milliseconds(problem.target_latency_s or 0.0)} "
-            f"loses {drop:.4g}, more than the {problem.max_drop:g} allowed "
+            f"{_loses(problem)} {drop:.4g}, more than the {problem.max_drop:g} allowed "
             f"({len(trials)} plans evaluated)",
             hint=f"allow a drop of {no_less(drop):g}, a slower target, or more trials",
         )
     return best
 
 
-def _rank(problem: SearchProblem, trial: Trial) -> tuple[float, float, int]:
-    drop = problem.drop(trial.metric)
+def _loses(problem: SearchProblem) -> str:
+    return "loses, or is expected to lose," if problem.cautious else "loses"
+
+
+def _rank(problem: SearchProblem, trial: Trial, drop: float) -> tuple[float, float, int]:
     other = drop if problem.target_latency_s is None else trial.predicted_latency_s
-    return (problem.cost(trial.predicted_latency_s, trial.metric), other, trial.number)
+    return (problem.cost(trial.predicted_latency_s, drop), other, trial.number)
 
 
 def _nothing_found(problem: SearchProblem, trials: Sequence[Trial]) -> BudgetError:
     if not trials:
         return BudgetError("the search evaluated no plan", hint="allow more trials, or more time")
-    nearest = min(trials, key=lambda t: problem.excess(t.predicted_latency_s, t.metric))
+    judged = zip(trials, judged_drops(problem, trials), strict=True)
+    nearest, drop = min(judged, key=lambda one: problem.excess(one[0].predicted_latency_s, one[1]))
     latency = milliseconds(nearest.predicted_latency_s)
     if problem.target_latency_s is not None:
         return BudgetError(
@@ -145,9 +175,8 @@ def _nothing_found(problem: SearchProblem, trials: Sequence[Trial]) -> BudgetErr
             f"{milliseconds(problem.target_latency_s)} or less: the fastest takes {latency}",
             hint="allow more trials",
         )
-    drop = problem.drop(nearest.metric)
     return BudgetError(
         f"none of {len(trials)} plans evaluated loses {problem.max_drop:g} or less: "
-        f"the nearest loses {drop:.4g} and takes {latency}",
+        f"the nearest {_loses(problem)} {drop:.4g} and takes {latency}",
         hint=f"allow a drop of {no_less(drop):g}, or more trials",
     )

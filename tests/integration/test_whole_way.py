@@ -15,6 +15,7 @@ import pytest
 from pruneaug_cli.export import count_sparsity, read_model
 from pruneaug_cli.files import digest_bytes
 from pruneaug_cli.kernels.native.targets import host_machine
+from pruneaug_cli.tasks import builtin_checkpoint, load_task
 
 pytestmark = pytest.mark.xdist_group("whole-way")
 
@@ -78,6 +79,44 @@ def test_running_again_repeats_nothing_and_changes_nothing(run_dir, recipe, invo
     assert (run_dir / "checkpoint.safetensors").read_bytes() == before
     assert (run_dir / "plan.json").read_bytes() == plan
     assert "fine-tuning" not in outcome.err
+
+
+def test_without_data_to_train_on_the_floor_stays_where_it_was_set(mini_profile, invoke, tmp_path):
+    task = tmp_path / "untrained.py"
+    task.write_text(
+        "from pruneaug_cli.tasks.builtin.digits_task import digits_mini\n"
+        "mini = digits_mini()\n"
+        "build_model, example_inputs = mini.build_model, mini.example_inputs\n"
+        "evaluate, calibration_batches = mini.evaluate, mini.calibration_batches\n"
+    )
+    run, weights = tmp_path / "run", tmp_path / "weights.safetensors"
+    weights.write_bytes(builtin_checkpoint(load_task("builtin:digits-mini")).read_bytes())
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"task: {task}\ncheckpoint: {weights}\nplatform: {mini_profile}\n"
+        "goal: {max_drop: 0.05}\nsearch: {trials: 3}\nbench: {budget: 300ms}\n"
+    )
+    outcome = invoke("run", recipe, "--run", run, "--json")
+    assert outcome.code == 0, outcome.err
+    result = json.loads(outcome.out)
+    assert result["search"]["max_drop"] == 0.05  # not 0.1: no training will win anything back
+    assert "finetune" not in result
+    assert not result["trainable"]
+    assert "pruneaug finetune" not in outcome.err
+
+
+def test_the_cautious_search_of_a_known_study_evaluates_nothing(mini_profile, invoke, tmp_path):
+    run = tmp_path / "luck"
+    words = ("search", "--task", "builtin:digits-mini", "--platform", mini_profile, "--run", run)
+    words = (*words, "--max-drop", "0.1", "--trials", "8", "--set", "finetune.epochs=0", "--json")
+    bold, careful = invoke(*words), invoke(*words, "--cautious")
+    assert bold.code == careful.code == 0, bold.err + careful.err
+    found, kept = json.loads(bold.out), json.loads(careful.out)
+    assert (found["search"]["cautious"], kept["search"]["cautious"]) == (False, True)
+    assert kept["search"]["evaluations"] == 0
+    assert kept["expected_drop"] <= 0.1
+    assert kept["predicted_latency_s"] >= found["predicted_latency_s"]
+    assert all(point["expected_drop"] is not None for point in kept["front"])
 
 
 def test_each_step_can_be_run_alone(mini_profile, invoke, tmp_path):

@@ -203,6 +203,30 @@ def test_what_a_plan_is_expected_to_lose_is_told_until_it_is_trained():
     assert not any("divergence" in note for note in run_view(one_shot)[0].notes)
 
 
+@pytest.mark.parametrize(
+    ("search", "advised"),
+    [
+        ({"max_drop": 0.01, "cautious": False}, True),
+        ({"max_drop": 0.01, "cautious": True}, False),
+        ({"max_drop": 0.02, "cautious": False}, False),
+        ({"max_drop": None, "cautious": False}, False),
+    ],
+)
+def test_who_keeps_the_drop_by_luck_is_told_of_the_cautious_search(search, advised):
+    one_shot = {key: value for key, value in RESULT.items() if key != "finetune"}
+    document = {**one_shot, "expected_drop": 0.017, "search": {**RESULT["search"], **search}}
+    advice = "Search again in the same folder with --cautious to keep the drop there too."
+    assert any(note.endswith(advice) for note in run_view(document)[0].notes) == advised
+
+
+def test_training_is_not_asked_for_where_the_task_has_no_data_for_it():
+    one_shot = {key: value for key, value in RESULT.items() if key != "finetune"}
+    step = "not run yet: pruneaug finetune"
+    for trainable in (True, False):
+        notes = run_view({**one_shot, "trainable": trainable})[0].notes
+        assert any(note.startswith(step) for note in notes) == trainable
+
+
 def test_trials_that_ended_early_are_counted_with_what_they_saw():
     note = "Ended early, as hopeless: 1 of 4 trials, which saw 64 of 360 samples."
     assert note in run_view(RESULT)[0].notes

@@ -62,7 +62,11 @@ def test_bisection_finds_the_best_uniform_plan_without_trying_all():
     problem = make()
     tried = climb(problem)
     everything = [plan for ladder in uniform_plans(problem).values() for _, plan in ladder]
-    kept = [plan for plan in everything if problem.excess(0.0, metric(problem, plan)) <= 0.0]
+    kept = [
+        plan
+        for plan in everything
+        if problem.excess_drop(problem.drop(metric(problem, plan))) <= 0.0
+    ]
     assert min(kept, key=problem.latency_s) in tried
     assert len(tried) < len(everything)
 
@@ -117,7 +121,9 @@ def test_without_a_feasible_plan_the_budget_is_bisected_towards_dense():
 def test_a_fit_asks_for_less_than_the_best_plan_takes():
     problem, strategy = make(), KnapsackStrategy()
     trials = evaluated(problem, climb(problem))
-    best = min(t.predicted_latency_s for t in trials if problem.excess(0.0, t.metric) <= 0.0)
+    best = min(
+        t.predicted_latency_s for t in trials if problem.excess_drop(problem.drop(t.metric)) <= 0.0
+    )
     proposal = strategy.propose(problem, trials, Sampler(seed=0, known=9, attempt=1))
     assert proposal.origin == "fit"
     assert problem.latency_s(proposal.plan) < best
@@ -182,7 +188,7 @@ def test_a_path_with_a_drop_is_bisected_and_then_left_no_gap():
     problem = make()
     asked = everything_of("greedy", problem)
     path = [plan for _, plan in greedy_path(problem)]
-    kept = [problem.excess(0.0, metric(problem, plan)) <= 0.0 for plan in path]
+    kept = [problem.excess_drop(problem.drop(metric(problem, plan))) <= 0.0 for plan in path]
     needed = len(path).bit_length()
     assert path[kept.index(True)] in asked[:needed]
     assert set(asked) == set(path)

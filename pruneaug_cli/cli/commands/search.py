@@ -68,6 +68,12 @@ Timeout = Annotated[
     typer.Option(metavar="DURATION", parser=duration, show_default=False,
                  help="Stop after this time, such as 10min."),
 ]  # fmt: skip
+Cautious = Annotated[
+    bool | None,
+    typer.Option("--cautious/--no-cautious", show_default=False,
+                 help="Whether a plan must also be expected to keep the drop on other data than "
+                      "it was evaluated on.  [default: no-cautious]"),
+]  # fmt: skip
 Workers = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", show_default=False,
@@ -101,6 +107,7 @@ def search(
     strategy: Strategy = None,
     trials: Trials = None,
     timeout: Timeout = None,
+    cautious: Cautious = None,
     workers: Workers = None,
     engine: EngineName = None,
     storage: Storage = None,
@@ -135,8 +142,8 @@ def search(
         settings=tuple(settings or ()), max_drop=given(max_drop),
         target_latency_s=given(target_latency), target_speedup=given(target_speedup),
         strategy=strategy, trials=trials, timeout_s=timeout,
-        workers=workers, engine=engine, seed=seed, storage=storage, run_dir=run_dir,
-        dry_run=dry_run, trust_checkpoint=trust_checkpoint,
+        cautious=cautious, workers=workers, engine=engine, seed=seed, storage=storage,
+        run_dir=run_dir, dry_run=dry_run, trust_checkpoint=trust_checkpoint,
     )  # fmt: skip
     view = preflight_view if dry_run else run_view
     deliver(run_search, request, view=view, as_json=as_json)

@@ -24,12 +24,13 @@ import numpy as np
 
 from pruneaug_cli.core import LayerChoice, Option, Plan
 from pruneaug_cli.search.forecast import Encoded, Forecast, forecast
+from pruneaug_cli.search.judged import TELLING, reference_drop
 from pruneaug_cli.search.knapsack import Floats, KnapsackTable, solve_knapsack
 from pruneaug_cli.search.problem import SearchProblem, cut
 from pruneaug_cli.search.sensitivity import Sensitivity
 from pruneaug_cli.search.strategies.contract import Draw, Proposal, Real, Space
 from pruneaug_cli.search.strategies.uniform import next_uniform
-from pruneaug_cli.search.trial import UNIFORM, Parameters, Trial, incumbent
+from pruneaug_cli.search.trial import UNIFORM, Parameters, Trial, incumbent, judged_drop
 
 LADDER = "ladder"
 BISECTION = "bisection"
@@ -46,7 +47,6 @@ _UNIFORM_AFTER = 8
 _TPE_EVERY = 8
 _LAST_RESORT = 16  # attempts
 _PATIENCE = 4  # fits that repeat known plans before TPE is asked instead
-_TELLING = 8  # trials after which the coefficients are told
 _BOLDNESS = (0.0, 0.5, 1.0, 1.0)
 _BUDGETS = 16  # of a front, that are looked at
 _HOPELESS = 4.0  # standard errors by which a plan loses too much
@@ -247,11 +247,12 @@ def _fitted(problem: SearchProblem, trials: Sequence[Trial], draw: Draw) -> Prop
     plans = layers.encode(list(found))
     if problem.target_latency_s is None:
         latencies_s = np.array([problem.latency_s(plan) for plan in found])
-        worth = known.faster(plans, latencies_s, _best_s(problem, trials))
+        best_s = _best_s(problem, trials)
+        worth = known.faster(plans, latencies_s, best_s, cautious=problem.cautious)
     else:
         best = incumbent(problem, trials)
-        least_drop = known.reference if best is None else problem.drop(best.metric)
-        worth = known.better(plans, least_drop)
+        least_drop = known.reference if best is None else judged_drop(problem, trials, best)
+        worth = known.better(plans, least_drop, cautious=problem.cautious)
     return list(found.values())[int(worth.argmax())]
 
 
@@ -271,7 +272,8 @@ def _front(
     faster = np.flatnonzero(budgets_s < _best_s(problem, trials))
     drops = known.on_line(law, mean * table.least_harms[faster])
     # where every faster plan is expected to lose too much, the slowest of them is the best try
-    hopeful = np.append(faster[drops < known.reference + _HOPELESS * known.error], faster[-1:])
+    doubt = known.doubt if problem.cautious else known.error
+    hopeful = np.append(faster[drops < known.reference + _HOPELESS * doubt], faster[-1:])
     places = np.linspace(0, hopeful.size - 1, _BUDGETS).astype(int) if hopeful.size else ()
     for place in sorted(set(places)):
         # a little more than the tick's own time, so that rounding does not lose the tick
@@ -281,7 +283,7 @@ def _front(
 
 def learnt_coefficients(problem: SearchProblem, trials: Sequence[Trial]) -> dict[str, Learnt]:
     """The coefficients by layer, most likely after ``trials``; empty after too few to tell."""
-    if len(trials) < _TELLING:
+    if len(trials) < TELLING:
         return {}
     posterior = _forecast(problem, trials).posterior
     logs = posterior.mode[2:] - posterior.mode[2:].mean()
@@ -290,19 +292,6 @@ def learnt_coefficients(problem: SearchProblem, trials: Sequence[Trial]) -> dict
         layer: Learnt(float(np.exp(u)), float(np.exp(u - d)), float(np.exp(u + d)))
         for layer, u, d in zip(_prepare(problem).options, logs, deviations, strict=True)
     }
-
-
-def expected_drop(problem: SearchProblem, trials: Sequence[Trial], trial: Trial) -> float | None:
-    """What a plan can be expected to lose on other data, judged by the divergence of its outputs.
-
-    The best of many plans has had luck with the samples its metric was measured on; others lose
-    what plans of that divergence lose on average. None without a divergence, or after too few
-    trials to tell.
-    """
-    if trial.divergence is None or len(trials) < _TELLING:
-        return None
-    known = _forecast(problem, trials)
-    return known.intercept + known.slope * trial.divergence
 
 
 def _filling(problem: SearchProblem, draw: Draw) -> Proposal:
@@ -314,16 +303,7 @@ def _filling(problem: SearchProblem, draw: Draw) -> Proposal:
 def _forecast(problem: SearchProblem, trials: Sequence[Trial]) -> Forecast:
     plans = _prepare(problem).encode([trial.plan for trial in trials])
     drops = np.array([problem.drop(trial.metric) for trial in trials])
-    return forecast(plans, drops, trials, reference=_reference(problem, trials))
-
-
-def _reference(problem: SearchProblem, trials: Sequence[Trial]) -> float:
-    """The drop the search is about, positive: the largest allowed, or else the least in reach."""
-    smallest = max(1e-3 * abs(problem.dense_metric), 1e-9)
-    if problem.target_latency_s is None and problem.max_drop is not None:
-        return max(problem.max_drop, smallest)
-    best = incumbent(problem, trials)
-    return smallest if best is None else max(problem.drop(best.metric), smallest)
+    return forecast(plans, drops, trials, reference=reference_drop(problem, trials))
 
 
 def _best_s(problem: SearchProblem, trials: Sequence[Trial]) -> float:

@@ -8,6 +8,7 @@ around that place follow, because the metric need not rise strictly.
 from collections.abc import Iterable, Mapping, Sequence
 
 from pruneaug_cli.core import Plan
+from pruneaug_cli.search.judged import judged_drops
 from pruneaug_cli.search.problem import SearchProblem
 from pruneaug_cli.search.trial import Trial
 
@@ -52,7 +53,8 @@ def next_on_path(
 
 def kept_drop(problem: SearchProblem, trials: Sequence[Trial]) -> dict[Plan, bool]:
     """Which of the plans evaluated keep the constraint."""
-    return {t.plan: problem.excess(t.predicted_latency_s, t.metric) <= 0.0 for t in trials}
+    judged = zip(trials, judged_drops(problem, trials), strict=True)
+    return {t.plan: problem.excess(t.predicted_latency_s, drop) <= 0.0 for t, drop in judged}
 
 
 def bisect_plans(plans: Sequence[Plan], kept: Mapping[Plan, bool]) -> Plan | None:

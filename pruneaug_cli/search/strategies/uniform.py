@@ -59,7 +59,7 @@ def next_uniform(problem: SearchProblem, trials: Sequence[Trial]) -> Plan | None
         return _next_within(problem, list(ladders.values()), trials)
     kept = kept_drop(problem, trials)
     uniform = {plan for ladder in ladders.values() for _, plan in ladder}
-    best = incumbent(problem, [trial for trial in trials if trial.plan in uniform])
+    best = incumbent(problem, trials, lambda trial: trial.plan in uniform)
     for ladder in ladders.values():
         slower = best.predicted_latency_s if best else float("inf")
         plan = bisect_plans([plan for latency, plan in ladder if latency < slower], kept)
