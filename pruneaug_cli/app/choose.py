@@ -25,7 +25,8 @@ def run_choose(request: ChooseRequest, progress: Progress = silent) -> RunResult
     """Make the plan of a trial on the front that of ``RUN/trial-N``; nothing is evaluated.
 
     Raises:
-        RunError: there is no front yet, the trial is not on it, or it is of other weights.
+        RunError: there is no front yet, the trial is not on it, or it is of other weights, dense or
+            pruned.
     """
     started = time.monotonic()
     above = RunDirectory.at(request.run_dir)
@@ -41,6 +42,11 @@ def run_choose(request: ChooseRequest, progress: Progress = silent) -> RunResult
         )
     run = above.member(f"trial-{request.trial}")
     pricing, database = price(prepared, recipe, above, progress), open_database(above.database)
+    if front["database"] != database.digest:
+        raise RunError(
+            f"{above.front}: is about other pruned weights than {above.database} holds now",
+            hint=f"search again as before: {above.search_command}",
+        )
     basis = Basis(prepared, pricing, database, stitched(prepared, database))
     problem = SearchProblem(
         pricing.options(database.harm),

@@ -88,7 +88,7 @@ def gather_evidence(
 
     Second moments: one group of layers at a time is in memory, and every group is one pass over
     the batches. Gradients of all layers that lack them come from one pass. What was gathered with
-    another checkpoint, or before the task's file was changed, is not used.
+    another checkpoint, or before the task or a module beside it was changed, is not used.
 
     Raises:
         TaskError: the task lacks a function that the evidence needs.

@@ -42,6 +42,7 @@ def stitched(
         database,
         evaluate=_metric(prepared.task, stop),
         batches=correction_batches(prepared.task),
+        source=f"{prepared.task.address}: calibration_batches()",
     )
 
 

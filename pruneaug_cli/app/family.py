@@ -1,18 +1,19 @@
 """Several goals answered from one study: a folder for each, and the table of all above them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pruneaug_cli.app.answer import OF_THE_PLAN, Basis, keep_answer
 from pruneaug_cli.app.front import write_front
 from pruneaug_cli.app.outcome import drop_of, misses, result_of_study
+from pruneaug_cli.app.reach import goals_named
 from pruneaug_cli.app.recipe import Recipe
 from pruneaug_cli.app.results import Document, RunResult
 from pruneaug_cli.app.run_directory import RunDirectory
 from pruneaug_cli.errors import BudgetError, UsageError
 from pruneaug_cli.progress import Progress, Step
-from pruneaug_cli.search import SearchProblem, SearchResult, require_reachable
+from pruneaug_cli.search import SearchProblem, SearchResult
 
 _OF_ONE_GOAL = (
     *OF_THE_PLAN, "goal", "plan", "layers", "files", "predicted_latency_s", "predicted_speedup",
@@ -49,28 +50,6 @@ def asked_by(run: RunDirectory, recipe: Recipe) -> dict[str, tuple[RunDirectory,
     }
 
 
-def require_all_reachable(problems: Mapping[str, SearchProblem]) -> None:
-    """Refuse goals that no plan is predicted to meet.
-
-    Raises:
-        BudgetError: there are such; names them, and those that can be met.
-    """
-    refused: dict[str, BudgetError] = {}
-    for name, problem in problems.items():
-        try:
-            require_reachable(problem)
-        except BudgetError as error:
-            refused[name] = error
-    if not refused:
-        return
-    first = next(iter(refused.values()))
-    if "" in refused:
-        raise first
-    others = [name for name in problems if name not in refused]
-    can = f"; can be reached: {', '.join(others)}" if others else ""
-    raise BudgetError(f"{_goals(refused)}: {first}", hint=f"{first.hint}{can}")
-
-
 def keep_answers(
     run: RunDirectory, recipe: Recipe, basis: Basis, answers: Sequence[Answer], *, seconds: float
 ) -> Document:
@@ -84,7 +63,7 @@ def keep_answers(
         raise _unanswered(answers)
     results = [answer.found for answer in found if isinstance(answer.found, SearchResult)]
     prepared, pricing, problem = basis.prepared, basis.pricing, found[0].problem
-    write_front(run, prepared, pricing, problem, results[0])
+    write_front(run, basis, problem, results[0])
     documents = [
         keep_answer(a.run, a.recipe, basis, a.problem, result, seconds=seconds)
         for a, result in zip(found, results, strict=True)
@@ -111,7 +90,7 @@ def _unanswered(answers: Sequence[Answer]) -> BudgetError:
     error = next(iter(errors.values()))
     if len(answers) == 1:
         return error
-    return BudgetError(f"{_goals(errors)}: {error}", hint=error.hint)
+    return BudgetError(f"{goals_named(errors)}: {error}", hint=error.hint)
 
 
 def require_answers(run: RunDirectory, document: Document) -> None:
@@ -125,13 +104,9 @@ def require_answers(run: RunDirectory, document: Document) -> None:
         first = next(iter(unanswered.values()))
         others = ", ".join(str(member.path) for member in run.members())
         raise BudgetError(
-            f"{_goals(unanswered)}: {first['reason']}",
+            f"{goals_named(unanswered)}: {first['reason']}",
             hint=f"{first['hint']}; the others have their plans: {others}",
         )
-
-
-def _goals(names: Mapping[str, object]) -> str:
-    return f"goal{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
 def on_each(

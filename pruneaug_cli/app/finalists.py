@@ -85,7 +85,8 @@ class _Trainer:
     ) -> None:
         self._run, self._recipe, self._settings, self._basis = run, recipe, settings, basis
         self._remarks, self._in_time, self._progress = remarks, in_time, progress
-        self._topic = f"finalist-{digest_text(dump_json(settings.to_json()))[:12]}"
+        decided_by = digest_text(dump_json(settings.to_json()), basis.prepared.task.source_digest)
+        self._topic = f"finalist-{decided_by[:12]}"
 
     def __call__(self, trial: Trial) -> float | None:
         """The metric after the training; None where it is not known and no time is left."""

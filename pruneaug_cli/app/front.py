@@ -1,35 +1,32 @@
 """The Pareto front of a study as a file: every plan that no other beats in latency and metric.
 
-``front.json``: ``task``, ``platform``, ``checkpoint`` (digest), ``higher_is_better``, ``dense``
-{metric, latency_s}, and ``front``, fastest first: [{trial, plan, predicted_latency_s,
-predicted_speedup, metric, drop, expected_drop}]. A drop is positive when worse, in the metric's own
-unit; metrics are those of the search, before any training; an expected drop is what plans with
-outputs as far from the dense model's lose on average, or null.
+``front.json``: ``task``, ``platform``, ``checkpoint`` (digest), ``database`` (digest of the pruned
+weights), ``higher_is_better``, ``dense`` {metric, latency_s}, and ``front``, fastest first:
+[{trial, plan, predicted_latency_s, predicted_speedup, metric, drop, expected_drop}]. A drop is
+positive when worse, in the metric's own unit; metrics are those of the search, before any training;
+an expected drop is what plans with outputs as far from the dense model's lose on average, or null.
 
 Schema history (``schema_version``):
     1: first version.
+    2: with the digest of the database, and expected drops.
 """
 
 from pruneaug_cli import files
-from pruneaug_cli.app.prepared import PreparedModel
-from pruneaug_cli.app.pricing import Pricing
+from pruneaug_cli.app.answer import Basis
 from pruneaug_cli.app.results import Document
 from pruneaug_cli.app.run_directory import RunDirectory
 from pruneaug_cli.core import Plan
 from pruneaug_cli.errors import RunError
 from pruneaug_cli.search import SearchProblem, SearchResult, Trial, expected_drops
 
-FRONT_VERSION = 1
+FRONT_VERSION = 2
 
 
 def write_front(
-    run: RunDirectory,
-    prepared: PreparedModel,
-    pricing: Pricing,
-    problem: SearchProblem,
-    found: SearchResult,
+    run: RunDirectory, basis: Basis, problem: SearchProblem, found: SearchResult
 ) -> None:
     """Write the front of the study that a search left."""
+    prepared, pricing = basis.prepared, basis.pricing
     dense_s = pricing.network.dense_latency_s
     expected = {
         trial.number: drop
@@ -40,6 +37,7 @@ def write_front(
         "task": prepared.task.address,
         "platform": pricing.profile.name,
         "checkpoint": prepared.checkpoint,
+        "database": basis.database.digest,
         "higher_is_better": prepared.task.higher_is_better,
         "dense": {"metric": problem.dense_metric, "latency_s": dense_s},
         "front": [

@@ -11,6 +11,7 @@ from pruneaug_cli.app.results import Document
 from pruneaug_cli.core import DENSE, LayerChoice, Option, Plan
 from pruneaug_cli.layers import PrunableLayer
 from pruneaug_cli.search import (
+    ROUNDING,
     Learnt,
     SearchProblem,
     SearchResult,
@@ -128,8 +129,10 @@ def misses(document: Document) -> list[str]:
     """In what the measured result misses its goal; the drop is the validation metric's."""
     goal, drop, slow = document["goal"], drop_of(document), slowness(document)
     found = []
-    if goal["max_drop"] is not None and drop is not None and drop > goal["max_drop"] + 1e-9:
-        found.append(f"the metric fell by {drop:.4g}, more than {goal['max_drop']:g}")
+    if goal["max_drop"] is not None and drop is not None:
+        rounding = ROUNDING * abs(document["dense"]["metric"])
+        if drop > goal["max_drop"] + rounding:
+            found.append(f"the metric fell by {drop:.4g}, more than {goal['max_drop']:g}")
     if slow is not None and slow > 1.0 and goal["target_speedup"] is not None:
         found.append(
             f"the measured speed-up is {document['speedup']:.2f}, less than "

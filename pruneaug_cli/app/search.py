@@ -16,7 +16,6 @@ from pruneaug_cli.app.family import (
     asked_by,
     keep_answers,
     labelled,
-    require_all_reachable,
     require_answers,
 )
 from pruneaug_cli.app.finalists import choose
@@ -24,6 +23,7 @@ from pruneaug_cli.app.front import read_front
 from pruneaug_cli.app.margin import planned_latency_s
 from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
 from pruneaug_cli.app.pricing import Pricing, price
+from pruneaug_cli.app.reach import require_all_reachable, require_choices
 from pruneaug_cli.app.recipe import Recipe, dump_recipe
 from pruneaug_cli.app.recipe_reader import read_recipe
 from pruneaug_cli.app.requests import SearchRequest
@@ -96,8 +96,9 @@ def search_run(
     _require_names(recipe, prepared, storage)
     asked = asked_by(run, recipe)
     pricing = price(prepared, recipe, run, progress)
-    require_all_reachable({name: _priced(*one, pricing) for name, one in asked.items()})
-    write_text(run.recipe, dump_recipe(recipe))
+    require_choices(pricing.candidates)
+    questions = {name: (one[1], _priced(*one, pricing)) for name, one in asked.items()}
+    require_all_reachable(questions, pricing)
     database = make_database(run, recipe, prepared, pricing.candidates, progress)
     dense = prepared.task.quick_evaluate(prepared.model, "cpu")
     problems = [_problem(*one, prepared, pricing, database, dense) for one in asked.values()]
@@ -119,6 +120,7 @@ def search_run(
             seed=recipe.seed,
             progress=_beside(pricing.network.dense_latency_s, progress),
         )
+    write_text(run.recipe, dump_recipe(recipe))  # now that nothing of it was refused
     answers = []
     for (own, goal), problem, best in zip(asked.values(), problems, found, strict=True):
         if isinstance(best, SearchResult):
@@ -227,10 +229,11 @@ def _problem(
     dense_metric: float,
 ) -> SearchProblem:
     target = planned_latency_s(run, recipe, pricing)
-    drop = recipe.goal.max_drop
+    drop, recovery = recipe.goal.max_drop, 0.0
     if drop is not None and prepared.is_trained_by(recipe):
+        recovery = recipe.search.recovery
         # training comes after: a target leaves the floor to it, a floor is relaxed for it
-        drop = None if target is not None else drop + recipe.search.recovery
+        drop = None if target is not None else drop + recovery
     return SearchProblem(
         pricing.options(database.harm),
         pricing.network.rest_s,
@@ -239,4 +242,5 @@ def _problem(
         max_drop=drop,
         target_latency_s=target,
         cautious=recipe.search.cautious,
+        recovery=recovery,
     )

@@ -6,13 +6,15 @@ by as much as the statistics of the same batches have moved since the model was 
 (:class:`BatchNormCorrection`); what the choice of batches does to both cancels out.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pruneaug_cli.errors import TaskError
 from pruneaug_cli.evaluation.batches import Args, Device, in_evaluation_mode, on_device
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
@@ -52,31 +54,50 @@ class BatchNormCorrection:
         model: the dense model; as before afterwards.
         batches: positional inputs of the model; none: nothing is ever corrected.
         device: where the model is.
+        source: what gave the batches, for the message.
+
+    Raises:
+        TaskError: a layer had but one value per channel in every batch.
 
     References:
         Owen, "Monte Carlo theory, methods and examples", 2013, section 8.9: the dense model's
         statistics serve as control variates.
     """
 
-    def __init__(self, model: nn.Module, batches: Sequence[Args], device: Device = "cpu") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Sequence[Args],
+        device: Device = "cpu",
+        *,
+        source: str = "calibration_batches()",
+    ) -> None:
         self._batches, self._device = tuple(batches), device
         norms = batch_norms(model)
         before = [norm.state_dict() for norm in norms]
         before = [{name: value.clone() for name, value in state.items()} for state in before]
         self._trained = [_statistics(norm) for norm in norms]
         try:
-            reestimate_batch_norm(model, self._batches, device)
+            found = _reestimate(model, self._batches, device)
             self._dense = [_statistics(norm) for norm in norms]
         finally:
             for norm, state in zip(norms, before, strict=True):
                 norm.load_state_dict(state)
+        for name, module in model.named_modules():
+            if isinstance(module, BatchNorm) and not found.get(module, True):
+                raise TaskError(
+                    f"{source}: batch norm {name!r} has one value per channel in each of "
+                    f"{len(self._batches)} batches; expected two or more",
+                    hint="let calibration_batches() give several samples at a time",
+                )
 
     def apply(self, model: nn.Module) -> None:
         """Correct the statistics of ``model``, the dense one with other weights, in place."""
-        reestimate_batch_norm(model, self._batches, self._device)
+        found = _reestimate(model, self._batches, self._device)
         norms = batch_norms(model)
         for norm, trained, dense in zip(norms, self._trained, self._dense, strict=True):
-            _move(norm, trained, dense)
+            if found.get(norm):
+                _move(norm, trained, dense)
 
 
 def _statistics(norm: BatchNorm) -> _Statistics:
@@ -100,6 +121,8 @@ def reestimate_batch_norm(model: nn.Module, batches: Iterable[Args], device: Dev
 
     Only batch-norm layers run in training mode: dropout stays off. Modes and momentum are
     restored. A model without such layers is not run at all; without a batch nothing changes.
+    An input of one value per channel has no variance and counts for nothing; a layer that is
+    given no other keeps its statistics.
 
     Args:
         model: its running statistics are overwritten in place.
@@ -110,26 +133,40 @@ def reestimate_batch_norm(model: nn.Module, batches: Iterable[Args], device: Dev
         Frantar and Alistarh, "Optimal Brain Compression", NeurIPS 2022, section 5: statistics
         re-estimated on calibration data after one-shot pruning.
     """
+    _reestimate(model, batches, device)
+
+
+def _reestimate(model: nn.Module, batches: Iterable[Args], device: Device) -> dict[BatchNorm, bool]:
+    """Per layer that was run: whether it has statistics of the batches now."""
+    found: dict[BatchNorm, bool] = {}
+
+    def before(norm: BatchNorm, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x: Tensor = args[0] if args else kwargs["input"]
+        begun = found.setdefault(norm, False)
+        norm.training = x.numel() > norm.num_features  # torch refuses to train on less
+        if norm.training and not begun:
+            norm.reset_running_stats()
+            found[norm] = True
+
     norms = batch_norms(model)
-    if not norms:
-        return
-    with in_evaluation_mode(model), _averaging(norms), torch.no_grad():
-        for number, batch in enumerate(batches):
-            if number == 0:
-                for norm in norms:
-                    norm.reset_running_stats()
-                    norm.training = True
-            model(*on_device(batch, device))
+    if norms:
+        with in_evaluation_mode(model), _averaging(norms, before), torch.no_grad():
+            for batch in batches:
+                model(*on_device(batch, device))
+    return found
 
 
 @contextmanager
-def _averaging(norms: list[BatchNorm]) -> Iterator[None]:
-    """Momentum None is torch's cumulative average."""
+def _averaging(norms: list[BatchNorm], before: Callable[..., None]) -> Iterator[None]:
+    """Momentum None is torch's cumulative average; ``before`` is called before every run."""
     momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = None
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+    with ExitStack() as hooks:
+        try:
+            for norm in norms:
+                norm.momentum = None
+                handle = norm.register_forward_pre_hook(before, with_kwargs=True)
+                hooks.callback(handle.remove)
+            yield
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum

@@ -49,7 +49,9 @@ class Divergence:
     def _outputs(self, model: nn.Module) -> Iterator[Tensor]:
         """Every output of every batch as rows, shape (rows, columns), large ones thinned out."""
         most = _LARGEST // max(len(self._batches), 1)
-        with in_evaluation_mode(model), torch.inference_mode():
+        # not inference mode: a tensor that the model keeps for later could not be trained with,
+        # nor exported
+        with in_evaluation_mode(model), torch.no_grad():
             for batch in self._batches:
                 for output in _tensors(model(*on_device(batch, self._device))):
                     rows = output.reshape(-1, output.shape[-1] if output.dim() else 1)

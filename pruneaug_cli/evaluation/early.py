@@ -110,7 +110,7 @@ class EarlyStop:
 
         Never one that would keep the drop.
         """
-        before = self.prefixes[seen.batches - 1]
+        before = self.prefixes[min(seen.batches, len(self.prefixes)) - 1]
         if before.samples != seen.samples:  # other batches than the dense model's
             return seen.mean
         drop = before.mean - seen.mean if self.higher_is_better else seen.mean - before.mean

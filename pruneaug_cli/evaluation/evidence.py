@@ -109,6 +109,8 @@ class _MomentSum:
         self.samples = 0
 
     def add(self, module: Any, x: Tensor) -> None:
+        if x.numel() == 0:  # as an expert that no token was sent to
+            return
         per_sample, width = input_columns(module, x[:1]).shape
         x = x[self._choose(len(x), -(-_SPREAD * self._positions // per_sample), x.device)]
         share = self._positions / (per_sample * len(x))

@@ -63,6 +63,7 @@ class StitchedEvaluator:
         evaluate: metric of a model, or as much of it as was needed.
         batches: inputs for the correction of batch-norm statistics and for the divergence.
         device: where the model is.
+        source: what gave the batches, for messages.
     """
 
     def __init__(
@@ -73,17 +74,22 @@ class StitchedEvaluator:
         evaluate: Callable[[nn.Module], float | Partial],
         batches: Sequence[Args] = (),
         device: Device = "cpu",
+        source: str = "calibration_batches()",
     ) -> None:
         keep_freed_memory()
         self.model, self.database = model, database
         self._batches, self._device = tuple(batches), device
-        self._evaluate = evaluate
+        self._evaluate, self._source = evaluate, source
 
     @cached_property
     def correction(self) -> BatchNormCorrection:
-        """Of batch-norm statistics, for :func:`stitch`; the dense model runs when first asked."""
+        """Of batch-norm statistics, for :func:`stitch`; the dense model runs when first asked.
+
+        Raises:
+            TaskError: the batches have too few values for it.
+        """
         with channels_last(self.model):
-            return BatchNormCorrection(self.model, self._batches, self._device)
+            return BatchNormCorrection(self.model, self._batches, self._device, source=self._source)
 
     @cached_property
     def divergence(self) -> Divergence:
@@ -96,6 +102,7 @@ class StitchedEvaluator:
 
         Raises:
             PlanError: the database has no such option.
+            TaskError: the batches have too few values to correct batch norm.
         """
         divergence = self.divergence  # made before the weights change
         with (

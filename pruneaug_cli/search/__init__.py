@@ -6,9 +6,12 @@ from pruneaug_cli.search.finalists import choose_finalist
 from pruneaug_cli.search.judged import TELLING, expected_drops, judged_drops
 from pruneaug_cli.search.knapsack import KnapsackTable, solve_knapsack
 from pruneaug_cli.search.problem import (
+    ROUNDING,
     Preflight,
     SearchProblem,
     largest_drop,
+    milliseconds,
+    no_less,
     preflight,
     require_reachable,
 )
@@ -20,6 +23,7 @@ from pruneaug_cli.search.trial import Evaluate, Finalist, SearchResult, Trial, e
 
 __all__ = [
     "ENGINES",
+    "ROUNDING",
     "STRATEGIES",
     "TELLING",
     "Engine",
@@ -39,6 +43,8 @@ __all__ = [
     "judged_drops",
     "largest_drop",
     "learnt_coefficients",
+    "milliseconds",
+    "no_less",
     "open_remarks",
     "preflight",
     "require_reachable",

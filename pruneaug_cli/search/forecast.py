@@ -50,6 +50,7 @@ _OF_DIVERGENCES = {"noise": 0.1, "prior": 0.5}
 _OF_DROPS = {"noise": 0.15, "prior": 1.0}  # which harms predict less well, and chance blurs
 _PRIOR_ERROR = 0.4  # of a drop that is expected, in units of the reference
 _SHARED = 0.8  # the part of the errors' variance that similar plans have in common
+_FAR = 1e-3  # trials of less weight say nothing of others, and would cost as much as those that do
 _OTHER_BLOCK = 0.5  # of a layer's energy is shared by choices of another block
 
 
@@ -80,7 +81,7 @@ class Forecast:
         line: between signal and drop; its slope is positive.
         error: standard deviation of a drop about the line.
         noise: of a signal about the law, relative: standard deviation.
-        known: the trials' plans.
+        known: the trials' plans, without those far from the reference.
         residuals: their drops less the line, in units of ``error``.
         weights: how far each counts, above 0, at most 1.
     """
@@ -183,9 +184,10 @@ def forecast(
     squares = PRIOR_TRIALS * (_PRIOR_ERROR * reference) ** 2 + weights @ residuals**2
     error = float(np.sqrt(squares / (PRIOR_TRIALS + weights.sum())))
     error = max(error, 1e-3 * reference)
+    near = weights > _FAR
     return Forecast(
-        posterior, reference, line, error, kind["noise"], plans, residuals / error,
-        np.maximum(weights, 1e-6),
+        posterior, reference, line, error, kind["noise"], plans[near], residuals[near] / error,
+        weights[near],
     )  # fmt: skip
 
 

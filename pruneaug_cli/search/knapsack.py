@@ -33,6 +33,7 @@ class KnapsackTable:
         floor_s: latency of the fastest plan, seconds.
         tick_s: length of a tick, seconds.
         ticks: per layer, the ticks of each option beyond the fastest of its layer; int64 (O,).
+        extra_s: the same in seconds, not rounded up; float64 (O,).
         harms: per layer, the harm of each option; float64 (O,).
         totals: ``F``, shape (layers + 1, limit + 1), limit the largest number of ticks.
     """
@@ -40,6 +41,7 @@ class KnapsackTable:
     floor_s: float
     tick_s: float
     ticks: tuple[Ints, ...]
+    extra_s: tuple[Floats, ...]
     harms: tuple[Floats, ...]
     totals: Floats
 
@@ -58,10 +60,28 @@ class KnapsackTable:
         """Per layer, the index of its option in the least harmful plan within ``budget_s``.
 
         None when not even the fastest plan fits. Between equally harmful options of a layer the
-        first stands.
+        first stands. Ticks are rounded up, one a layer at most: where the plan of a later tick
+        still fits in seconds, that is chosen.
         """
-        tick = self._tick_within(budget_s)
-        return None if tick is None else self.choose_at(tick)
+        low = self._tick_within(budget_s)
+        if low is None:
+            return None
+        chosen = self.choose_at(low)
+        high = min(low + len(self.ticks), self.totals.shape[1] - 1)
+        while low < high:
+            middle = (low + high + 1) // 2
+            more = self.choose_at(middle)
+            if self.latency_s(more) <= budget_s:
+                low, chosen = middle, more
+            else:
+                high = middle - 1
+        return chosen
+
+    def latency_s(self, chosen: Sequence[int]) -> float:
+        """Seconds that the options with these indices, one per layer, take together."""
+        return self.floor_s + sum(
+            float(extra[index]) for extra, index in zip(self.extra_s, chosen, strict=True)
+        )
 
     def choose_at(self, tick: int) -> tuple[int, ...]:
         """As :meth:`choose`, for the budget ``budgets_s[tick]``."""
@@ -108,7 +128,7 @@ def solve_knapsack(
     for layer, (count, harm) in enumerate(zip(counts, harms, strict=True)):
         kept = _undominated(count, harm)
         reach = _add_layer(totals[layer], reach, *kept, out=totals[layer + 1])
-    return KnapsackTable(sum(fastest), tick_s, counts, tuple(harms), totals)
+    return KnapsackTable(sum(fastest), tick_s, counts, tuple(extra), tuple(harms), totals)
 
 
 def _round_up(extra_s: Floats, tick_s: float) -> Ints:

@@ -17,7 +17,10 @@ def this_process() -> str:
 def is_gone(owner: str) -> bool:
     """Whether ``owner`` was a process of this machine, and has ended."""
     machine, number, start = owner.rsplit("/", 2)
-    return machine == _machine() and _start(int(number)) != (start or None)
+    if machine != _machine():
+        return False
+    found = _start(int(number))
+    return found is None or found != start
 
 
 def _machine() -> str:

@@ -18,6 +18,9 @@ from pruneaug_cli.core import LayerChoice, Option, Plan, undominated
 from pruneaug_cli.errors import BudgetError, UsageError
 from pruneaug_cli.files import digest_text
 
+ROUNDING = 1e-6
+"""Of a metric, relative: 0.98 - 0.97 must count as 0.01, also where they were means in float32."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchProblem:
@@ -32,6 +35,7 @@ class SearchProblem:
         max_drop: largest drop allowed, absolute, in the metric's unit.
         target_latency_s: largest predicted latency allowed, seconds.
         cautious: a plan counts as losing no less than it is expected to (``judged.py``).
+        recovery: the part of ``max_drop`` that training is trusted to win back; for what is said.
 
     Raises:
         UsageError: neither a drop nor a target is given, or one is out of range.
@@ -45,6 +49,7 @@ class SearchProblem:
     max_drop: float | None = None
     target_latency_s: float | None = None
     cautious: bool = False
+    recovery: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.options:
@@ -114,8 +119,7 @@ class SearchProblem:
         """By how much ``drop`` breaks ``max_drop``; <= 0 when it keeps it or none was given."""
         if self.max_drop is None:
             return -math.inf
-        # the drop is a difference of rounded numbers: 0.98 - 0.97 must count as 0.01
-        return drop - self.max_drop - 1e-12 * abs(self.dense_metric)
+        return drop - self.max_drop - ROUNDING * abs(self.dense_metric)
 
     def cost(self, latency_s: float, drop: float) -> float:
         """What the search minimises among plans that keep the constraint."""

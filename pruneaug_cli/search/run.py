@@ -11,10 +11,11 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
-from pruneaug_cli.core import Evaluation, Plan
+from pruneaug_cli.core import Evaluation, Partial, Plan
 from pruneaug_cli.errors import TaskError, UnsupportedError
 from pruneaug_cli.progress import Progress, Step
 from pruneaug_cli.search.engine import Engine, Outcome, WorkerDiedError
+from pruneaug_cli.search.judged import reference_drop
 from pruneaug_cli.search.problem import SearchProblem
 from pruneaug_cli.search.sampler import Sampler
 from pruneaug_cli.search.standing import news, standing_of
@@ -86,7 +87,9 @@ class Search:
             record = self._study.record()
             if len(record.known) + len(record.running) >= trials:
                 return record
-            proposal = record.lost[0] if record.lost else self._next_new(record)
+            # others may take what flies here for lost, after a suspension say
+            lost = (one for one in record.lost if one.plan not in self._flying)
+            proposal = next(lost, None) or self._next_new(record)
             if proposal is None:
                 return record
             latency_s = self._problem.latency_s(proposal.plan)
@@ -99,7 +102,8 @@ class Search:
     def _next_new(self, record: Record) -> Proposal | None:
         """A proposal whose plan is not known; None when the strategy has no more to give."""
         trials = _believed(self._problem, record)
-        seen = {trial.plan for trial in trials} | {Plan.dense(self._problem.layers)} | record.deadly
+        seen = {trial.plan for trial in trials} | {Plan.dense(self._problem.layers)}
+        seen |= self._flying.keys()
         for attempt in range(_ATTEMPTS):
             draw = Sampler(seed=self._seed, known=len(trials), attempt=attempt)
             proposal = self._strategy.propose(self._problem, trials, draw)
@@ -158,10 +162,11 @@ def _too_many(deaths: int, last: WorkerDiedError) -> list[Exception]:
 
 
 def _believed(problem: SearchProblem, record: Record) -> list[Trial]:
-    """Completed trials and those in flight, in order of their numbers.
+    """Completed trials, those in flight, and deadly plans, in order of their numbers.
 
     A trial in flight is believed to do as well as the completed one that is nearest in latency, or
-    as the dense model when there is none; so a strategy looks elsewhere meanwhile.
+    as the dense model when there is none; so a strategy looks elsewhere meanwhile. A deadly plan is
+    believed to lose too much, and is never an answer; it comes before all others.
 
     References:
         Ginsbourger, Le Riche and Carraro, "Kriging is well-suited to parallelize optimization",
@@ -176,4 +181,15 @@ def _believed(problem: SearchProblem, record: Record) -> list[Trial]:
         metric = problem.dense_metric if nearest is None else nearest.metric
         plan, origin, place = begun.proposal.plan, begun.proposal.origin, begun.proposal.parameters
         trials.append(Trial(begun.number, plan, latency_s, metric, 0.0, origin, place))
-    return sorted(trials, key=lambda trial: trial.number)
+    return _avoided(problem, record) + sorted(trials, key=lambda trial: trial.number)
+
+
+def _avoided(problem: SearchProblem, record: Record) -> list[Trial]:
+    loss = 2.0 * reference_drop(problem, record.known)
+    metric = problem.dense_metric - (loss if problem.higher_is_better else -loss)
+    plans = sorted(record.deadly, key=problem.latency_s)
+    return [
+        Trial(number, plan, problem.latency_s(plan), metric, 0.0, "deadly",
+              partial=Partial(metric, 0, 0, loss))
+        for number, plan in enumerate(plans, -len(plans))
+    ]  # fmt: skip

@@ -23,6 +23,7 @@ stopped; its plan comes again. ``failure`` says why a failed trial has no result
 process died.
 """
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,6 +101,7 @@ class Study:
         self._seed = seed
         self._owner = this_process()
         self._mine: set[int] = set()
+        self._others: dict[int, float | None] = {}  # since when they are seen; None: made to beat
         self._read: dict[int, Trial] = {}
 
     @uninterrupted
@@ -136,10 +138,26 @@ class Study:
         for trial in self._study.get_trials(deepcopy=False, states=states):
             key = self._key(trial.number)
             owner = trial.user_attrs.get("owner")
-            if key not in self._mine and (owner is None or is_gone(owner)):
+            if key in self._mine:
+                continue
+            if owner is None or is_gone(owner):
                 self.fail(key)
+            elif trial.state == TrialState.RUNNING:
+                self._beat_for(key)
         with experiments_allowed():
             optuna.storages.fail_stale_trials(self._study)
+
+    def _beat_for(self, key: int) -> None:
+        """Give a trial of another machine one heartbeat, once it has been seen for long enough.
+
+        A process that died between beginning it and its first beat has left none, and Optuna takes
+        what never had one for living.
+        """
+        seen_s = self._others.setdefault(key, time.monotonic())
+        grace_s = self._storage.grace_period or 0
+        if seen_s is not None and time.monotonic() - seen_s > grace_s:
+            self._storage.record_heartbeat(key)
+            self._others[key] = None
 
     @uninterrupted
     def claim(
@@ -235,7 +253,9 @@ class Study:
         """Plans of the trials that began earlier and are in flight or complete."""
         states = (TrialState.RUNNING, TrialState.COMPLETE)
         return [
-            _begun(trial).proposal.plan
+            self._completed(trial).plan
+            if trial.state == TrialState.COMPLETE
+            else _begun(trial).proposal.plan
             for trial in self._study.get_trials(deepcopy=False, states=states)
             if trial.number < number and "plan" in trial.user_attrs and not self._is_open(trial)
         ]

@@ -149,7 +149,7 @@ def answer(problem: SearchProblem, trials: Sequence[Trial]) -> Trial:
             f"the most accurate plan found within {milliseconds(problem.target_latency_s or 0.0)} "
             f"{_loses(problem)} {drop:.4g}, more than the {problem.max_drop:g} allowed "
             f"({len(trials)} plans evaluated)",
-            hint=f"allow a drop of {no_less(drop):g}, a slower target, or more trials",
+            hint=f"allow a drop of {_allowed(problem, drop):g}, a slower target, or more trials",
         )
     return best
 
@@ -175,8 +175,14 @@ def _nothing_found(problem: SearchProblem, trials: Sequence[Trial]) -> BudgetErr
             f"{milliseconds(problem.target_latency_s)} or less: the fastest takes {latency}",
             hint="allow more trials",
         )
+    trusted = f" ({problem.recovery:g} of it for training)" if problem.recovery else ""
     return BudgetError(
-        f"none of {len(trials)} plans evaluated loses {problem.max_drop:g} or less: "
+        f"none of {len(trials)} plans evaluated loses {problem.max_drop:g} or less{trusted}: "
         f"the nearest {_loses(problem)} {drop:.4g} and takes {latency}",
-        hint=f"allow a drop of {no_less(drop):g}, or more trials",
+        hint=f"allow a drop of {_allowed(problem, drop):g}, or more trials",
     )
+
+
+def _allowed(problem: SearchProblem, drop: float) -> float:
+    """The drop to ask for so that a plan losing ``drop`` before training will do."""
+    return no_less(drop - problem.recovery)

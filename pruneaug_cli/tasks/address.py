@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
-import inspect
 import re
 import sys
 import traceback
@@ -16,7 +15,6 @@ from pathlib import Path
 from types import ModuleType
 
 from pruneaug_cli.errors import TaskError
-from pruneaug_cli.files import digest_bytes, digest_file
 from pruneaug_cli.registry import nearest
 from pruneaug_cli.tasks.builtin import BUILTIN_TASKS
 
@@ -47,16 +45,6 @@ def short_name(address: str) -> str:
     else:
         name = address.rpartition(":")[2].rpartition(".")[2]
     return re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip("-.") or "task"
-
-
-def source_digest(task: object) -> str:
-    """SHA-256 of the file that a task's functions are written in; of nothing when there is none."""
-    owner = task if isinstance(task, ModuleType | type) else type(task)
-    try:
-        path = inspect.getsourcefile(owner)
-    except (TypeError, OSError):  # built in; of an interactive session
-        path = None
-    return digest_file(Path(path)) if path and Path(path).is_file() else digest_bytes()
 
 
 def resolve(address: str) -> object:

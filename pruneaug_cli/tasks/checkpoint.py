@@ -5,7 +5,7 @@ dict, or a dict that holds one as ``state_dict``, ``model_state_dict`` or ``mode
 module or any other pickled object only when the caller trusts its origin.
 
 The prefixes that ``DataParallel`` (``module.``) and ``torch.compile`` (``_orig_mod.``) put before
-every name are taken off. Floating-point weights are cast to the type of the model's.
+every name are taken off, in any order. Floating-point weights are cast to the type of the model's.
 """
 
 import json
@@ -145,8 +145,9 @@ def _pick_state(path: Path, found: object) -> State:
 def _without_prefix(state: State, wanted: State) -> State:
     for prefix in _PREFIXES:
         wrapped = all(name.startswith(prefix) for name in state)
-        if wrapped and not any(name.startswith(prefix) for name in wanted):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+        if state and wrapped and not any(name.startswith(prefix) for name in wanted):
+            bare = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+            return _without_prefix(bare, wanted)
     return state
 
 

@@ -1,12 +1,13 @@
 """A task: the user's model, data and metric, behind checks at the moment each is needed.
 
 The contract is a set of plain functions (``functions.py`` lists them); this class gives them one
-shape. Batches and example inputs may be a tensor, a tuple, a list or a dict by parameter name.
+shape. Batches and example inputs may be a tensor, a tuple, a list or a dict (any mapping) by
+parameter name.
 """
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -15,8 +16,9 @@ from torch.nn import functional as F
 
 from pruneaug_cli.errors import TaskError
 from pruneaug_cli.registry import nearest
-from pruneaug_cli.tasks.address import resolve, short_name, source_digest
+from pruneaug_cli.tasks.address import resolve, short_name
 from pruneaug_cli.tasks.functions import TASK_FUNCTIONS
+from pruneaug_cli.tasks.source import source_digest
 
 Args = tuple[Any, ...]
 Device = torch.device | str
@@ -33,7 +35,8 @@ class Task:
 
     Attributes:
         name: for folders.
-        source_digest: of the file that holds the functions, as it was when the task was loaded.
+        source_digest: of the files that the functions are written in, as they were when the task
+            was loaded.
     """
 
     def __init__(self, address: str, source: object) -> None:
@@ -69,9 +72,7 @@ class Task:
     def example_inputs(self) -> Args | dict[str, Any]:
         """Example inputs: a tuple by position, or a dict by parameter name."""
         found = self._call("example_inputs")
-        if isinstance(found, dict):
-            return found
-        return _as_tuple(found)
+        return dict(found) if isinstance(found, Mapping) else _as_tuple(found)
 
     @property
     def call_inputs(self) -> tuple[Args, dict[str, Any]]:
@@ -103,11 +104,12 @@ class Task:
         ``has("evaluate_batches")`` first. Leaves the model in evaluation mode.
         """
         model.eval()
-        found = self._iterate("evaluate_batches", self._call("evaluate_batches", model, device))
-        batches = iter(found)
+        # around the task's code, not around what asks for it; not inference mode, in which a
+        # task that moves or casts the model would leave it weights that cannot be exported
+        with torch.no_grad():
+            found = self._call("evaluate_batches", model, device)
+            batches = iter(self._iterate("evaluate_batches", found))
         while True:
-            # around the task's code, not around what asks for it; not inference mode, in which a
-            # task that moves or casts the model would leave it weights that cannot be exported
             with torch.no_grad():
                 batch = next(batches, None)
             if batch is None:
@@ -133,7 +135,7 @@ class Task:
                 yield self._positional(batch, forward)
                 continue
             args = _as_tuple(batch)
-            if isinstance(batch, dict) or len(args) < len(example):
+            if isinstance(batch, Mapping) or len(args) < len(example):
                 expected = f"batches of at least {len(example)} inputs, as example_inputs() has"
                 raise self._bad("calibration_batches", expected, batch)
             yield args[: len(example)]
@@ -218,7 +220,7 @@ class Task:
 
     def _positional(self, batch: object, forward: inspect.Signature) -> Args:
         """Order a batch by name as the parameters of ``forward``."""
-        if not isinstance(batch, dict):
+        if not isinstance(batch, Mapping):
             raise self._bad("calibration_batches", "dicts, as example_inputs() returns", batch)
         known = {name: value for name, value in batch.items() if name in forward.parameters}
         try:
@@ -263,7 +265,7 @@ def _as_tuple(value: Any) -> Args:
 
 
 def _named(value: object) -> bool:
-    return isinstance(value, dict)
+    return isinstance(value, Mapping)
 
 
 def _globs(value: object) -> bool:
@@ -279,6 +281,6 @@ def _describe(value: object) -> str:
     """
     if value is None:
         return "None"
-    size = f" of {len(value)}" if isinstance(value, tuple | list | dict) else ""
+    size = f" of {len(value)}" if isinstance(value, tuple | list | Mapping) else ""
     kind = type(value).__name__
     return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}{size}"

@@ -1,6 +1,7 @@
 """Bad input, through the real commands: one line, a hint, the right exit code."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -134,13 +135,63 @@ def test_a_rule_for_no_layer_is_refused(invoke, tmp_path):
     )  # fmt: skip
 
 
-def test_an_unreachable_target_says_what_can_be_reached(mini_profile, invoke, tmp_path):
+@pytest.mark.parametrize(
+    ("asked", "message", "unit"),
+    [
+        (
+            ("--target-latency", "1us"),
+            "no plan is predicted to take 0.001 ms or less",
+            " ms or more",
+        ),
+        (
+            ("--target-speedup", "1000"),
+            "no plan is predicted to be 1000 times as fast as the dense model",
+            " or less",
+        ),
+    ],
+)
+def test_an_unreachable_target_says_what_can_be_reached(
+    mini_profile, invoke, tmp_path, asked, message, unit
+):
+    words = (
+        "search", "--task", MINI, "--platform", mini_profile, "--run", tmp_path / "run",
+        "--dry-run", "--json",
+    )  # fmt: skip
+    outcome = invoke(*words[:-2], *asked)
+    refused(outcome, 6, f"{message} with a margin of 5%: the fastest", "ask for")
+    (least,) = re.findall(rf"ask for (\S+){unit}", outcome.err)
+    follows = least if "--target-speedup" in asked else f"{least}ms"
+    assert json.loads(invoke(*words, asked[0], follows).out)["satisfiable"]
+
+
+def test_a_search_of_which_nothing_may_be_pruned_is_refused(mini_profile, invoke, tmp_path):
     outcome = invoke(
         "search", "--task", MINI, "--platform", mini_profile, "--run", tmp_path / "run",
-        "--target-latency", "1us",
+        "--set", "layers.defaults.dense=true",
     )  # fmt: skip
-    refused(outcome, 6, "no plan is predicted to take", "ask for")
-    assert "the fastest takes" in outcome.err
+    refused(
+        outcome, 6, "no layer has a choice besides staying dense after the cut 'layer rules'",
+        "look at the recipe's layers",
+    )  # fmt: skip
+
+
+def test_a_refused_search_leaves_the_run_as_it_was(mini_profile, invoke, tmp_path):
+    run = tmp_path / "run"
+    words = ("search", "--task", MINI, "--platform", mini_profile, "--run", run, "--trials", "2")
+    words = (*words, "--max-drop", "0.5", "--set", "finetune.epochs=0")
+    assert invoke(*words).code == 0
+    recipe = (run / "recipe.yaml").read_text()
+    refused(invoke(*words, "--seed", "7"), 2, "was made with seed 0, not 7", "continue with seed 0")
+    assert (run / "recipe.yaml").read_text() == recipe
+    outcome = invoke(*words, "--set", "search.criterion=magnitude")
+    refused(outcome, 3, "is about another problem", "use another run directory")
+    trial = json.loads((run / "front.json").read_text())["front"][0]["trial"]
+    refused(
+        invoke("choose", run, str(trial)), 3, "front.json: is about other pruned weights than",
+        "search again as before",
+    )  # fmt: skip
+    assert invoke(*words).code == 0
+    assert invoke("choose", run, str(trial)).code == 0
 
 
 def test_an_unknown_platform_names_the_nearest(invoke, tmp_path):

@@ -1,8 +1,10 @@
-"""When a search may end evaluations early."""
+"""What an evaluator is made of, and when a search may end evaluations early."""
 
 import pytest
+import torch
+from torch import nn
 
-from pruneaug_cli.app.evaluator import early_stop
+from pruneaug_cli.app.evaluator import early_stop, stitched
 from pruneaug_cli.app.prepared import PreparedModel, prepare
 from pruneaug_cli.app.recipe import Recipe, SearchSettings
 from pruneaug_cli.core import Partial
@@ -20,6 +22,34 @@ def mini():
 @pytest.fixture(scope="module")
 def dense_metric(mini):
     return mini.task.quick_evaluate(mini.model, "cpu")
+
+
+class Singles:
+    """Calibration data of one sample at a time."""
+
+    def example_inputs(self):
+        return torch.zeros(1, 4)
+
+    def calibration_batches(self):
+        return [torch.full((1, 4), float(number)) for number in range(3)]
+
+
+def evaluator_of(mini, model):
+    task = Task("task.py", Singles())
+    return stitched(PreparedModel(task, model.eval(), mini.trace, mini.checkpoint), None)
+
+
+def test_single_samples_serve_a_model_without_batch_norm(mini):
+    evaluator = evaluator_of(mini, nn.Linear(4, 2))
+    evaluator.correction.apply(evaluator.model)
+    assert evaluator.divergence(evaluator.model) == 0.0
+
+
+def test_single_samples_are_too_few_for_batch_norm_over_them(mini):
+    evaluator = evaluator_of(mini, nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2)))
+    message = r"^task\.py: calibration_batches\(\): batch norm '1' has one value per channel "
+    with pytest.raises(TaskError, match=message):
+        _ = evaluator.correction
 
 
 def test_a_built_in_task_ends_hopeless_evaluations(mini, dense_metric):

@@ -65,6 +65,23 @@ def test_modes_are_kept_and_nothing_learns(batches):
     assert model[1].training
 
 
+def test_what_a_model_keeps_from_one_call_to_the_next_can_be_trained_with(batches):
+    class Caching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model, self.scale = linear(), None
+
+        def forward(self, x):
+            if self.scale is None:
+                self.scale = 2.0 * torch.ones(2)
+            return self.model(x) * self.scale
+
+    model = Caching()
+    Divergence(model, batches)
+    model(batches[0][0]).sum().backward()
+    assert model.model.weight.grad is not None
+
+
 def test_nothing_is_said_where_nothing_can_be(batches):
     assert Divergence(linear(), [])(linear()) is None
     assert Divergence(linear(0.0), batches)(linear()) is None  # outputs never differed

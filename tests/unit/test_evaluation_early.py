@@ -109,6 +109,13 @@ def test_the_estimate_is_the_dense_metric_less_the_drop_so_far():
     assert found.metric == pytest.approx(0.1 + 0.3)
 
 
+def test_more_batches_than_the_dense_models_are_estimated_as_they_are():
+    """The fifth settles it; the dense model had two, of 500 samples each."""
+    found = EarlyStop(tallies([(490.0, 500)] * 2), max_drop=0.05)([(88.0, 100)] * 10)
+    assert isinstance(found, Partial)
+    assert (found.samples, found.metric) == (500, 0.88)
+
+
 def test_no_estimate_keeps_the_drop():
     hard = tallies([(10.0, 100)] + [(100.0, 100)] * 9)
     found = EarlyStop(hard, max_drop=0.02)([(10.0, 100)] * 10)

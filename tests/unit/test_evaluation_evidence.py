@@ -61,6 +61,23 @@ def test_the_model_is_left_as_it_was(model, batches):
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+def test_an_expert_that_is_sent_nothing_in_a_batch_is_passed_over(model):
+    class Experts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            first = x[:, 0] > 0
+            return torch.cat([self.a(x[first]), self.b(x[~first])])
+
+    x = torch.randn(16, 4)
+    found = collect_evidence(Experts(), ["a", "b"], [(x,), (x.abs(),)])
+    assert found["a"].samples == 16 + (x[:, 0] > 0).sum()
+    rows = x[x[:, 0] <= 0]
+    np.testing.assert_allclose(found["b"].second_moment, rows.T @ rows / len(rows), rtol=1e-5)
+
+
 def test_hooks_and_modes_go_after_an_error(model):
     model.train()
     with pytest.raises(RuntimeError):

@@ -17,7 +17,7 @@ from pruneaug_cli.core import (
     Option,
     Plan,
 )
-from pruneaug_cli.errors import PlanError
+from pruneaug_cli.errors import PlanError, TaskError
 from pruneaug_cli.evaluation import (
     BatchNormCorrection,
     StitchedEvaluator,
@@ -192,6 +192,67 @@ def test_without_batches_nothing_is_corrected(model):
         model[0].weight.mul_(0.5)
     correction.apply(model)
     assert torch.equal(model[1].running_mean, trained["1.running_mean"])
+
+
+@pytest.fixture
+def narrow():
+    """Batch norm over the samples alone; a second model of it has other weights."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8, momentum=0.3), nn.Linear(8, 2)).eval()
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_batch_of_one_sample_has_no_variance_and_counts_for_nothing(narrow, place):
+    batches = [(torch.randn(6, 4),), (torch.randn(3, 4),)]
+    with_one = [*batches[:place], (torch.randn(1, 4),), *batches[place:]]
+    trained = snapshot(narrow)
+    corrections = [BatchNormCorrection(narrow, given) for given in (batches, with_one)]
+    found = []
+    for correction in corrections:
+        narrow.load_state_dict(trained)
+        with torch.no_grad():
+            narrow[0].weight.mul_(0.5)
+        correction.apply(narrow)
+        found.append(snapshot(narrow))
+    assert not torch.equal(found[0]["1.running_var"], trained["1.running_var"])
+    for name in ("1.running_mean", "1.running_var"):
+        assert torch.equal(found[0][name], found[1][name])
+    assert not any(module._forward_pre_hooks for module in narrow.modules())
+
+
+def test_batches_that_have_one_value_per_channel_only_are_refused(narrow):
+    before, pointers = snapshot(narrow), pointers_of(narrow)
+    singles = [(torch.randn(1, 4),) for _ in range(3)]
+    message = (
+        r"^task\.py: calibration_batches\(\): batch norm '1' has one value per channel in each of "
+        r"3 batches; expected two or more$"
+    )
+    with pytest.raises(TaskError, match=message) as caught:
+        BatchNormCorrection(narrow, singles, source="task.py: calibration_batches()")
+    assert caught.value.hint == "let calibration_batches() give several samples at a time"
+    assert_restored(narrow, before, pointers)
+
+
+def test_one_sample_is_enough_for_batch_norm_over_positions(model):
+    singles = [(torch.randn(1, 2, 4, 4),) for _ in range(2)]
+    correction = BatchNormCorrection(model, singles)
+    trained = snapshot(model)
+    with torch.no_grad():
+        model[0].weight.mul_(0.5)
+    correction.apply(model)
+    assert not torch.equal(model[1].running_var, trained["1.running_var"])
+
+
+def test_batch_norm_that_is_not_run_keeps_its_statistics(narrow):
+    """As the second head of a network that has it for training only."""
+    narrow.head = nn.BatchNorm1d(8)
+    narrow.head.running_mean.fill_(3.0)
+    narrow.forward = lambda x: nn.Sequential.forward(narrow[:3], x)
+    batches = [(torch.randn(6, 4),)]
+    BatchNormCorrection(narrow, batches).apply(narrow)
+    assert torch.equal(narrow.head.running_mean, torch.full((8,), 3.0))
+    reestimate_batch_norm(narrow, batches, "cpu")
+    assert torch.equal(narrow.head.running_mean, torch.full((8,), 3.0))
 
 
 def test_only_batch_norm_runs_in_training_mode(model, batches):

@@ -62,3 +62,18 @@ def test_two_hundred_layers_of_a_hundred_options_take_less_than_a_second():
     table = solve_knapsack(latencies, harms, ticks=10_000)
     assert time.process_time() - started < 1.0  # 0.08 s, measured
     assert table.least_harms[0] == pytest.approx(sum(harm[0] for harm in harms))
+
+
+def test_what_rounding_leaves_of_a_budget_is_used():
+    rng = np.random.default_rng(0)
+    latencies = [np.sort(rng.uniform(0.1, 1.0, 20)) for _ in range(100)]
+    harms = [np.sort(rng.uniform(0.0, 1.0, 20))[::-1] for _ in range(100)]
+    table = solve_knapsack(latencies, harms, ticks=2000)
+    budget_s = 0.5 * (table.floor_s + float(table.budgets_s[-1]))
+    chosen = table.choose(budget_s)
+    short_s = budget_s - table.latency_s(chosen)
+    assert 0.0 <= short_s < 5 * table.tick_s
+    tick = int((budget_s - table.floor_s) // table.tick_s)
+    assert budget_s - table.latency_s(table.choose_at(tick)) > 20 * table.tick_s
+    harm = sum(float(of_layer[index]) for of_layer, index in zip(harms, chosen, strict=True))
+    assert harm < 0.99 * table.least_harms[tick]

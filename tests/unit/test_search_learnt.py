@@ -32,6 +32,20 @@ def test_a_layer_that_matters_more_than_its_harm_says_gets_a_larger_coefficient(
     assert learnt_coefficients(problem, trials[:7]) == {}
 
 
+def test_where_there_is_one_layer_its_coefficient_is_one_by_definition():
+    row = (
+        Option(DENSE, 1.0, 0.0),
+        *(Option(LayerChoice(BlockShape(4, 1), s), 1.0 - s, s * s) for s in np.arange(1, 10) / 10),
+    )
+    problem = SearchProblem({"a": row}, 0.0, 1.0, max_drop=0.2)
+    trials = [
+        Trial(n, Plan.of({"a": o.choice}), o.latency_s, 1.0 - o.harm, 0.0, "fit", divergence=o.harm)
+        for n, o in enumerate(row[1:])
+    ]
+    (only,) = learnt_coefficients(problem, trials).values()
+    assert (only.low, only.value, only.high) == pytest.approx((1.0, 1.0, 1.0))
+
+
 def test_the_best_of_many_is_expected_to_lose_what_plans_of_its_divergence_lose():
     rng = np.random.default_rng(0)
     block = BlockShape(4, 1)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 
 from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Option, Plan
@@ -33,6 +34,16 @@ def test_the_largest_drop_is_allowed_in_spite_of_binary_fractions():
     assert 0.98 - 0.97 > 0.01
     assert make().excess(1.0, 0.98 - 0.97) <= 0.0
     assert make().excess(1.0, 0.98 - 0.9699) > 0.0
+
+
+@pytest.mark.parametrize("lost", [0, 10])
+def test_metrics_that_were_means_in_float32_lose_nothing_to_rounding(lost):
+    for right in range(500, 1000):
+        dense, sparse = (float(np.float32(n / 1000)) for n in (right, right - lost))
+        problem = make(dense_metric=right / 1000, max_drop=lost / 1000)
+        assert problem.excess_drop(problem.drop(sparse)) <= 0.0
+        assert problem.excess_drop(problem.drop(sparse - 0.001)) > 0.0
+        assert dataclasses.replace(problem, dense_metric=dense).excess_drop(dense - sparse) <= 0.0
 
 
 def test_with_a_target_the_search_works_under_latency_and_minimises_the_drop():

@@ -1,6 +1,7 @@
 """What each strategy does by its own rules; the rules they share are in the conformance suite."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,14 +109,31 @@ def test_the_ladder_comes_first_with_all_coefficients_one():
 def test_without_a_feasible_plan_the_budget_is_bisected_towards_dense():
     problem, strategy = make(max_drop=1e-6), KnapsackStrategy()
     budgets, trials = [], []
-    for known in range(6):
+    for known in range(5):
         proposal = strategy.propose(problem, trials, Sampler(seed=0, known=known, attempt=0))
         latency_s = problem.latency_s(proposal.plan)
         budgets.append((proposal.origin, proposal.parameters["budget_s"]))
         trials.append(Trial(known, proposal.plan, latency_s, 0.5, 0.0, proposal.origin))
-    assert [origin for origin, _ in budgets] == ["ladder"] * 2 + ["bisection"] * 4
+    assert [origin for origin, _ in budgets] == ["ladder"] * 2 + ["bisection"] * 3
     rising = [budget for _, budget in budgets[1:]] + [problem.latency_s(Plan.dense(problem.layers))]
     assert all(before < after for before, after in itertools.pairwise(rising))
+
+
+@pytest.mark.parametrize("layers", [4, 8])
+def test_openings_that_say_nothing_new_do_not_keep_the_yardstick_from_coming(layers):
+    """Half as slow again as the target is dense here, and was tried: the rung is passed over."""
+    problem = SearchProblem(
+        {str(n): row() for n in range(layers)}, 0.0, 1.0, target_latency_s=0.8e-3 * layers
+    )
+    strategy, trials = KnapsackStrategy(), []
+    for number in range(24):
+        for attempt in range(8):
+            draw = Sampler(seed=0, known=number, attempt=attempt)
+            plan = strategy.propose(problem, trials, draw)
+            if plan.plan not in {t.plan for t in trials} | {Plan.dense(problem.layers)}:
+                break
+        trials += [replace(evaluated(problem, [plan.plan])[0], number=number, origin=plan.origin)]
+    assert any(trial.origin == "uniform" for trial in trials)
 
 
 def test_a_fit_asks_for_less_than_the_best_plan_takes():

@@ -7,6 +7,7 @@ import re
 import shutil
 import sqlite3
 import threading
+from pathlib import Path
 
 import optuna
 import pytest
@@ -19,7 +20,7 @@ from pruneaug_cli.search import storage as storage_module
 from pruneaug_cli.search.engine import Outcome, WorkerDiedError
 from pruneaug_cli.search.owner import is_gone, this_process
 from pruneaug_cli.search.strategies.contract import Proposal
-from pruneaug_cli.search.study import open_study
+from pruneaug_cli.search.study import Study, open_study
 
 CHOICES = tuple(
     LayerChoice(BlockShape(rows, 1), sparsity)
@@ -235,6 +236,53 @@ def test_a_trial_of_another_machine_is_swept_when_its_heart_has_stopped(storage,
         assert [proposal.plan for proposal in ours.record().lost] == PLANS[:1]
 
 
+def test_a_trial_of_another_machine_that_never_had_a_heartbeat_is_swept_in_the_end(
+    storage, monkeypatch
+):
+    monkeypatch.setattr(storage_module, "BEAT_S", 1)
+    monkeypatch.setattr(storage_module, "GRACE_S", 2)
+    with monkeypatch.context() as there, study(storage) as theirs:
+        there.setattr(theirs, "_owner", "another machine/1/1")
+        there.setattr(theirs._heart, "add", lambda key: None)  # it dies before the first beat
+        claim(theirs, PLANS[0])
+    with study(storage) as ours:
+        for _ in range(2):  # once to begin the wait, once to begin Optuna's own
+            ours.sweep()
+            assert ours.record().running
+            threading.Event().wait(4.0)
+        ours.sweep()
+        assert [proposal.plan for proposal in ours.record().lost] == PLANS[:1]
+
+
+def test_who_is_taken_for_dead_by_himself_goes_on(storage, monkeypatch):
+    """As after a suspension: a plan in flight counts as lost, and is not begun twice at a time."""
+    engine, swept = Scripted(workers=2), []
+    sweep = Study.sweep
+
+    def wakes_up(self):
+        sweep(self)
+        if len(engine.begun) == 2 and not swept:
+            swept.append(engine.begun[0])
+            with study(storage) as other:
+                for number in (0, 1):
+                    other.fail(other._key(number))
+
+    monkeypatch.setattr(Study, "sweep", wakes_up)
+    monkeypatch.setattr("pruneaug_cli.search.run._LOOK_S", 0.0)
+    found = search(storage, engine)
+    assert swept
+    assert len(found.trials) == 6
+    assert len({trial.plan for trial in found.trials}) == 6
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "halp", "uniform", "smallest", "knapsack"])
+def test_no_strategy_ends_at_a_plan_that_kills(storage, strategy):
+    engine = Scripted(workers=1, answers=dict.fromkeys((1, 2, 3), DIED))
+    found = search(storage, engine, strategy=strategy, trials=2)
+    assert len(found.trials) == 2
+    assert engine.begun[0] not in {trial.plan for trial in found.trials}
+
+
 def test_a_result_that_comes_too_late_is_not_recorded(storage):
     with study(storage) as slow, study(storage) as other:
         key = claim(slow, PLANS[0])
@@ -301,3 +349,21 @@ def test_a_process_that_runs_is_not_gone():
     assert not is_gone("another machine/1/1")
     assert is_gone(f"{machine}/{number}/{int(start or 0) + 1}")
     assert re.fullmatch(r"\d+", number)
+
+
+@pytest.mark.parametrize("system", ["posix", "nt"])
+def test_without_proc_who_lives_is_not_gone(monkeypatch, system):
+    class Elsewhere(type(Path())):
+        def exists(self):
+            return not str(self).startswith("/proc") and super().exists()
+
+    monkeypatch.setattr("pruneaug_cli.search.owner.Path", Elsewhere)
+    monkeypatch.setattr("pruneaug_cli.search.owner.os.name", system)
+    me = this_process()
+    assert me.endswith("/")  # when it began is not known there
+    assert not is_gone(me)
+    process = multiprocessing.get_context("spawn").Process(target=int)
+    process.start()
+    process.join()
+    machine, _, _ = me.rsplit("/", 2)
+    assert is_gone(f"{machine}/{process.pid}/") == (system == "posix")

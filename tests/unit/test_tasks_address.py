@@ -7,7 +7,7 @@ import pytest
 from pruneaug_cli.errors import TaskError, UnsupportedError
 from pruneaug_cli.tasks import load_task
 from pruneaug_cli.tasks import requirement as requirement_module
-from pruneaug_cli.tasks.address import short_name, source_digest
+from pruneaug_cli.tasks.address import short_name
 from pruneaug_cli.tasks.requirement import require
 
 PLAIN = "def evaluate(model, device):\n    return 0.5\n"
@@ -174,16 +174,3 @@ def test_a_package_that_lacks_another_shows_the_real_cause(monkeypatch):
     monkeypatch.setattr(requirement_module.importlib, "import_module", broken)
     with pytest.raises(ModuleNotFoundError, match="inner"):
         require("outer", extra="demo", purpose="the demo")
-
-
-def test_the_source_of_a_task_is_told_by_its_file(monkeypatch):
-    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
-    typed = type("Typed", (), {"__module__": "__main__"})  # as in a notebook
-    nowhere = [source_digest(task) for task in (typed, typed())]
-    assert len(set(nowhere)) == 1
-    here, module = source_digest(Here()), sys.modules[__name__]
-    assert here == source_digest(Here) == source_digest(module) != nowhere[0]
-
-
-class Here:
-    """A task of this file."""

@@ -55,9 +55,20 @@ def same(a, b):
         lambda state: {"model_state_dict": state, "optimizer": {"lr": 0.1}},
         lambda state: {"state_dict": {f"module.{k}": v for k, v in state.items()}},
         lambda state: {f"_orig_mod.{k}": v for k, v in state.items()},
+        lambda state: {f"module._orig_mod.{k}": v for k, v in state.items()},
+        lambda state: {f"_orig_mod.module.{k}": v for k, v in state.items()},
         lambda state: OrderedDict((k, v) for k, v in state.items() if "num_batches" not in k),
     ],
-    ids=["plain", "state_dict", "model_state_dict", "DataParallel", "compiled", "uncounted"],
+    ids=[
+        "plain",
+        "state_dict",
+        "model_state_dict",
+        "DataParallel",
+        "compiled",
+        "parallel-compiled",
+        "compiled-parallel",
+        "uncounted",
+    ],
 )
 def test_a_state_dict_is_read_wherever_it_is(tmp_path, net, wrap):
     torch.save(wrap(net.state_dict()), tmp_path / "w.pt")
@@ -102,6 +113,12 @@ def test_tied_weights_survive(tmp_path):
     safetensors.torch.save_file({"a.weight": torch.ones(3, 3)}, tmp_path / "one.safetensors")
     load_checkpoint(tmp_path / "one.safetensors", other)
     assert torch.equal(other.b.weight, torch.ones(3, 3))
+
+
+def test_an_empty_file_of_weights_lacks_every_key(tmp_path):
+    safetensors.torch.save_file({}, tmp_path / "x.safetensors")
+    with pytest.raises(CheckpointError, match=r"does not fit the model: \d+ keys missing"):
+        load_checkpoint(tmp_path / "x.safetensors", Net())
 
 
 def test_another_architecture_is_refused_and_the_differences_listed(tmp_path, net):

@@ -1,6 +1,7 @@
 """The task contract: what each function may return, and what is said when it does not."""
 
-from types import SimpleNamespace
+from collections import UserDict
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 import torch
@@ -70,10 +71,14 @@ def test_the_example_of_every_function_is_python_in_two_lines(name):
         ((1, 2), (1, 2), {}),
         ([1], (1,), {}),
         ({"a": 1}, (), {"a": 1}),
+        (UserDict(a=1), (), {"a": 1}),
+        (MappingProxyType({"a": 1}), (), {"a": 1}),
     ],
 )
 def test_example_inputs_become_a_call(given, args, kwargs):
-    assert task_of(example_inputs=lambda: given).call_inputs == (args, kwargs)
+    found = task_of(example_inputs=lambda: given).call_inputs
+    assert found == (args, kwargs)
+    assert type(found[1]) is dict
 
 
 def test_calibration_batches_drop_what_the_model_does_not_take():
@@ -90,9 +95,9 @@ def test_calibration_batches_by_name_follow_the_parameters_of_forward():
     task = task_of(
         build_model=Pair,
         example_inputs=lambda: {"b": 2, "a": 1},
-        calibration_batches=lambda: [{"b": 2, "a": 1, "label": 7}, {"a": 3}],
+        calibration_batches=lambda: [{"b": 2, "a": 1, "label": 7}, {"a": 3}, UserDict(a=4)],
     )
-    assert list(task.calibration_batches()) == [(1, 2), (3, None)]
+    assert list(task.calibration_batches()) == [(1, 2), (3, None), (4, None)]
 
 
 @pytest.mark.parametrize(
@@ -100,6 +105,7 @@ def test_calibration_batches_by_name_follow_the_parameters_of_forward():
     [
         ((1, 2), 5, "gave an int; expected batches of at least 2 inputs"),
         (1, {"x": 1}, "gave a dict of 1; expected batches of at least 1 inputs"),
+        (1, UserDict(x=1), "gave an? UserDict of 1; expected batches of at least 1 inputs"),
         ({"a": 1}, (1, 2), "gave a tuple of 2; expected dicts, as example_inputs"),
         ({"a": 1}, {"b": 1}, r"calibration_batches\(\): missing a required argument: 'a'"),
         ({"a": 1}, {"a": 1, "flag": 1}, "inputs by keyword only are not supported: flag"),
@@ -129,6 +135,17 @@ def test_scores_come_batch_by_batch_from_a_model_in_evaluation_mode():
         assert torch.is_grad_enabled()
     assert not any(weight.is_inference() for weight in model.parameters())
     assert found == [(3.0, 4), (2.5, 3)]
+
+
+def test_scores_that_are_made_at_once_keep_no_graphs():
+    kept = []
+
+    def evaluate_batches(model, device):
+        kept.append(model(torch.ones(2, 3)))
+        return [(1.0, 2)]
+
+    assert list(task_of(evaluate_batches=evaluate_batches).evaluate_batches(Pair(), "cpu"))
+    assert not kept[0].requires_grad
 
 
 @pytest.mark.parametrize(
