@@ -152,7 +152,7 @@ def test_a_member_knows_its_family_and_what_they_share(tmp_path):
 
 def front(run: RunDirectory, **changes: object) -> RunDirectory:
     point = {"trial": 7, "predicted_latency_s": 0.001, "metric": 0.9, "plan": {"fc": "dense"}}
-    document = {"schema_version": 1, "front": [point | {"trial": 3}, point]} | changes
+    document = {"schema_version": 2, "front": [point | {"trial": 3}, point]} | changes
     Path(run.front).write_text(json.dumps(document))
     return run
 
@@ -169,8 +169,8 @@ def test_a_trial_of_the_front_is_read(run):
         ({"front": [{}]}, "front.json: missing 'trial'", None),
         ({"front": [{"trial": "x"}]}, "front.json: invalid literal", None),
         (
-            {"schema_version": 2},
-            "front schema 2 is not the supported 1",
+            {"schema_version": 1},
+            "front schema 1 is not the supported 2",
             "pruneaug search CHECKPOINT --task TASK --platform PLATFORM --run",
         ),
     ],
