@@ -41,7 +41,8 @@ def run_choose(request: ChooseRequest, progress: Progress = silent) -> RunResult
             hint="search again with these, in another folder",
         )
     run = above.member(f"trial-{request.trial}")
-    pricing, database = price(prepared, recipe, above, progress), open_database(above.database)
+    then = recipe.model_copy(update={"platform": str(above.require(above.profile))})
+    pricing, database = price(prepared, then, above, progress), open_database(above.database)
     if front["database"] != database.digest:
         raise RunError(
             f"{above.front}: is about other pruned weights than {above.database} holds now",

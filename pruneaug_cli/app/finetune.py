@@ -16,7 +16,7 @@ from pruneaug_cli.app.requests import FinetuneRequest
 from pruneaug_cli.app.results import Document, RunResult
 from pruneaug_cli.app.run_directory import RunDirectory
 from pruneaug_cli.core import BlockMask
-from pruneaug_cli.files import write_text
+from pruneaug_cli.files import digest_text, dump_json, write_text
 from pruneaug_cli.progress import Progress, silent
 from pruneaug_cli.training import FinetuneSettings, finetune
 from pruneaug_cli.training.run import MakeOptimizer
@@ -31,7 +31,7 @@ def run_finetune(request: FinetuneRequest, progress: Progress = silent) -> RunRe
 
     def train(run: RunDirectory, progress: Progress) -> Document:
         run.require(run.recipe)
-        recipe = read_recipe(run.recipe, settings=request.settings)
+        recipe = read_recipe(run.recipe, settings=request.settings, section="finetune")
         prepared = prepare_recipe(recipe, trust=request.trust_checkpoint)
         document = finetune_run(run, recipe, prepared, progress)
         write_text(run.recipe, dump_recipe(recipe))
@@ -71,6 +71,12 @@ def finetune_run(
     return run.update_result(news, step="finetune", seconds=time.monotonic() - started, drop=STALE)
 
 
+def is_trained(run: RunDirectory, recipe: Recipe) -> bool:
+    """Whether the run's plan was trained to the end, with these settings."""
+    done, now = run.read_result().get("finetune", {}), _digest(_settings(recipe))
+    return run.checkpoint.exists() and done.get("settings", now) == now
+
+
 def own_optimizer(prepared: PreparedModel, recipe: Recipe) -> MakeOptimizer | None:
     """The task's optimizer, if it brings one."""
     task = prepared.task
@@ -83,6 +89,10 @@ def _settings(recipe: Recipe) -> FinetuneSettings:
     return FinetuneSettings(**recipe.finetune.model_dump(), seed=recipe.seed)
 
 
+def _digest(settings: FinetuneSettings) -> str:
+    return digest_text(dump_json(settings.to_json()))
+
+
 def _news(after: float, before: float, settings: FinetuneSettings) -> dict[str, Any]:
     return {
         "sparse": {"metric": after},
@@ -90,6 +100,7 @@ def _news(after: float, before: float, settings: FinetuneSettings) -> dict[str, 
             "epochs": settings.penalty_epochs + settings.epochs,
             "metric_before": before,
             "metric_after": after,
+            "settings": _digest(settings),
         },
         "files": {"checkpoint": "checkpoint.safetensors"},
     }

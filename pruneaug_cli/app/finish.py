@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from pruneaug_cli.app.export import export_run
-from pruneaug_cli.app.finetune import finetune_run
+from pruneaug_cli.app.finetune import finetune_run, is_trained
 from pruneaug_cli.app.margin import give_up, may_tighten, tighten
 from pruneaug_cli.app.prepared import PreparedModel
 from pruneaug_cli.app.pricing import Pricing, price
@@ -56,7 +56,7 @@ class Finish:
 
     def _train(self) -> bool:
         """Train what is not trained yet; True when the plan turned out too slow and has changed."""
-        if not self.prepared.is_trained_by(self.recipe) or self.run.checkpoint.exists():
+        if not self.prepared.is_trained_by(self.recipe) or is_trained(self.run, self.recipe):
             return False
         fresh = not self.run.training_state.exists()
         if fresh and may_tighten(self.run, self.recipe, self._pricing()):

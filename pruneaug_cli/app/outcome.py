@@ -99,6 +99,7 @@ def result_of_plan(
         "predicted_latency_s": best.predicted_latency_s,
         "predicted_speedup": pricing.network.dense_latency_s / best.predicted_latency_s,
         "plan": best.plan.to_json(),
+        "harm": harm_measure(recipe.search, prepared),
         "layers": _layers(recipe, prepared, problem, best.plan, trials),
         "files": {"plan": "plan.json"},
     }

@@ -78,6 +78,9 @@ def price(
 ) -> Pricing:
     """Price the choices of every layer; measures the network's rest once if the profile lacks it.
 
+    What was measured is kept in the run's folder, where no other prices are: those of a study stay
+    there until a search with others is accepted.
+
     Raises:
         UnsupportedError: a layer or block was not measured; or the rest is unknown, and this is
             another machine than the profile's.
@@ -86,7 +89,8 @@ def price(
     table = LatencyTable(profile)
     candidates = find_candidates(prepared.layers, recipe.layers, recipe.search, table)
     profile = _with_network(prepared, profile, run, progress)
-    write_profile(profile, run.profile)
+    if not run.profile.exists():
+        write_profile(profile, run.profile)
     network = profile.network(prepared.network_digest())
     assert network is not None  # noqa: S101 - _with_network put it there
     return Pricing(profile, network, candidates, prepared.layers)

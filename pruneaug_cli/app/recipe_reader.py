@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -18,19 +18,21 @@ from pydantic_core import ErrorDetails
 
 from pruneaug_cli.app.durations import format_duration
 from pruneaug_cli.app.recipe import Recipe
-from pruneaug_cli.errors import RecipeError, UsageError
+from pruneaug_cli.errors import PruneaugError, RecipeError, UsageError
 from pruneaug_cli.files import read_text
 from pruneaug_cli.registry import nearest
 
 Document = dict[str, Any]
 _DURATIONS = {"goal.target_latency", "search.timeout"}
 _TARGETS = {"target_latency": "target_speedup", "target_speedup": "target_latency"}
+_EXAMPLES = {None: "--set search.trials=50", "finetune": "--set finetune.epochs=2"}
 
 
 def read_recipe(
     path: Path | None,
     *,
     settings: Sequence[str] = (),
+    section: Literal["finetune"] | None = None,
     overrides: Mapping[str, object] | None = None,
 ) -> Recipe:
     """Read a recipe and lay what the command line says over it.
@@ -39,26 +41,31 @@ def read_recipe(
         path: the YAML file; ``None``: defaults only.
         settings: ``--set`` values, ``search.trials=50``; the value is YAML. A key part that
             contains dots is quoted: ``layers.names."block1.*".dense=true``.
+        section: the only one that settings may change; ``None``: any.
         overrides: dotted key to value, durations in seconds (``SearchRequest.overrides``). A
             latency target replaces the recipe's speed-up target, and the other way round.
 
     Raises:
-        RecipeError: not YAML, unknown keys, or values out of range; where, found and expected.
-        UsageError: a setting is not ``key=value``.
+        RecipeError: the file is not YAML, or has unknown keys or values out of range; where, found
+            and expected.
+        UsageError: the same of a setting or an option; or a setting is not ``key=value``, or of
+            another section.
     """
     document: Document = (
         {}
         if path is None
         else _load_yaml(read_text(path, kind="recipe", error=RecipeError), where=str(path))
     )
-    recipe = _validate(document, where=str(path or "recipe"))
+    recipe = _validate(document, where=str(path or "recipe"), refusal=RecipeError)
     for setting in settings:
-        key, value = _parse_setting(setting)
+        key, value = _parse_setting(setting, section)
         document = _assign(document, key, value)
         recipe = _validate(document, where="--set")
     for name, value in (overrides or {}).items():
         document = _assign(document, tuple(name.split(".")), _written(name, value))
-    return _validate(document, where="options") if overrides else recipe
+    if not overrides:
+        return recipe
+    return _validate(document, where="options", hint="see: pruneaug search --help")
 
 
 def _written(name: str, value: object) -> object:
@@ -103,13 +110,18 @@ def _load_yaml(text: str, *, where: str) -> Document:
     return document
 
 
-def _parse_setting(setting: str) -> tuple[tuple[str, ...], object]:
+def _parse_setting(setting: str, section: str | None) -> tuple[tuple[str, ...], object]:
     match = re.fullmatch(r'((?:"[^"]+"|[^".=]+)(?:\.(?:"[^"]+"|[^".=]+))*)=(.*)', setting, re.S)
     if match is None:
         raise UsageError(
-            f"--set {setting}: expected key=value", hint="for example: --set search.trials=50"
+            f"--set {setting}: expected key=value", hint=f"for example: {_EXAMPLES[section]}"
         )
     key = tuple(part.strip('"') for part in re.findall(r'"[^"]+"|[^".]+', match[1]))
+    if section not in (None, key[0]):
+        raise UsageError(
+            f"--set {setting}: expected a setting of {section}",
+            hint=f"for example: {_EXAMPLES[section]}; pruneaug search and run take the others",
+        )
     try:
         return key, yaml.load(match[2], _Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
@@ -130,7 +142,13 @@ def _assign(document: Document, key: tuple[str, ...], value: object) -> Document
     return changed
 
 
-def _validate(document: Document, *, where: str) -> Recipe:
+def _validate(
+    document: Document,
+    *,
+    where: str,
+    refusal: type[PruneaugError] = UsageError,
+    hint: str | None = None,
+) -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
@@ -138,10 +156,10 @@ def _validate(document: Document, *, where: str) -> Recipe:
         place = _place(document, first["loc"])
         path = ".".join(map(str, place))
         if first["type"] == "extra_forbidden":
-            hint = nearest(str(place[-1]), sorted(_known_keys(place[:-1])))
-            raise RecipeError(f"{where}: {path}: unknown key", hint=hint) from error
+            near = nearest(str(place[-1]), sorted(_known_keys(place[:-1])))
+            raise refusal(f"{where}: {path}: unknown key", hint=near) from error
         message = _explain(first)
-        raise RecipeError(": ".join(filter(None, (where, path, message)))) from error
+        raise refusal(": ".join(filter(None, (where, path, message))), hint=hint) from error
 
 
 def _place(document: object, location: Sequence[int | str]) -> tuple[int | str, ...]:

@@ -24,12 +24,14 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
                          null: dense, all null for a dense layer; options {block: {sparsity, harm,
                          latency_s}}, lists of equal length; coefficient {value, low, high} of the
                          layer's harm, as the default strategy learnt it, or null
+    harm                 what the layers' harms are: output, the relative error of a layer's output,
+                         or loss, the estimated rise of the loss
     expected_drop        what the plan is expected to lose on data like the search's, one-shot,
                          judged by the divergence of its outputs; null: that was not measured
     skipped              [{name, kind, reason}]: layers with weights that stay dense
     search               {strategy, harm, evaluations, max_drop, target_latency_s, cautious, chosen,
-                         front, uniform, trials, finalists, finalists_untrained}: harm output or
-                         loss; cautious whether no plan counted as losing less than is expected;
+                         front, uniform, trials, finalists, finalists_untrained}: harm as above;
+                         cautious whether no plan counted as losing less than is expected;
                          evaluations by the last call, the other trials were known; the drop and
                          target it worked under, or null (a floor relaxed by what training should
                          win, a target less its margin); chosen a trial's number, front numbers,
@@ -44,7 +46,7 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
     trials               how many were evaluated
     tightened            steps by which a missed latency target was tightened (``app/margin.py``)
     member               in a member of a family: its name, also that of its folder
-    finetune             {epochs, metric_before, metric_after}
+    finetune             {epochs, metric_before, metric_after, settings}: the last a digest
     export               {max_abs_diff_library, max_abs_diff_stock, tolerance, sparsity {layer: s},
                          regions, outside [{op, name, reason}], memory {weights_bytes,
                          buffers_bytes}, target, library}: outside what stayed standard ops, and
@@ -164,7 +166,7 @@ class PreflightTarget:
     Attributes:
         name: of the goal.
         target_latency_s: what it asks for, converted from a speed-up where need be.
-        satisfiable: whether it can be reached.
+        satisfiable: whether it can be reached, with the margin.
     """
 
     name: str
@@ -189,8 +191,11 @@ class PreflightResult:
         space: what each cut leaves (``app/candidates.py``), the first row before any.
         target_latency_s: what the goal asks for, converted from a speed-up where need be; of a
             family the fastest.
-        satisfiable: whether the target can be reached, all of them in a family; ``None`` without.
+        satisfiable: whether the target can be reached, with the margin, all of them in a family;
+            ``None`` without.
         targets: those of a family one by one, in the order they were given; else none.
+        margin: the part of a target by which a plan must be predicted to be faster, since
+            predictions err (the recipe's ``search.margin``).
     """
 
     task: str
@@ -208,6 +213,7 @@ class PreflightResult:
     satisfiable: bool | None
     space: tuple[Cut, ...] = ()
     targets: tuple[PreflightTarget, ...] = ()
+    margin: float = 0.0
 
     def to_json(self) -> Document:
         """All fields, with ``schema_version``."""

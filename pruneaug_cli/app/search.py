@@ -3,7 +3,7 @@
 import math
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from pruneaug_cli.app.run_directory import RunDirectory
 from pruneaug_cli.criteria import require_criterion
 from pruneaug_cli.evaluation import LayerDatabase, StitchedEvaluator
 from pruneaug_cli.files import write_text
+from pruneaug_cli.platforms import write_profile
 from pruneaug_cli.progress import Progress, Step, silent
 from pruneaug_cli.search import (
     ENGINES,
@@ -42,6 +43,7 @@ from pruneaug_cli.search import (
     SearchResult,
     largest_drop,
     preflight,
+    require_same_study,
     require_storage,
     run_family,
     shown,
@@ -96,16 +98,14 @@ def search_run(
     _require_names(recipe, prepared, storage)
     asked = asked_by(run, recipe)
     pricing = price(prepared, recipe, run, progress)
-    require_choices(pricing.candidates)
-    questions = {name: (one[1], _priced(*one, pricing)) for name, one in asked.items()}
-    require_all_reachable(questions, pricing)
-    database = make_database(run, recipe, prepared, pricing.candidates, progress)
+    url, name = _study_of(run, storage)
+    _require_answerable(recipe, asked, pricing, url, name)
     dense = prepared.task.quick_evaluate(prepared.model, "cpu")
+    database = make_database(run, recipe, prepared, pricing.candidates, progress)
     problems = [_problem(*one, prepared, pricing, database, dense) for one in asked.values()]
     stop = early_stop(recipe, prepared, dense, largest_drop(problems))
     basis = Basis(prepared, pricing, database, stitched(prepared, database, stop))
     make = MakeEvaluator.of(recipe, run.database, stop, trust=trust)
-    url = storage or f"sqlite:///{run.study.resolve()}"
     ends_s = time.monotonic() + (recipe.search.timeout_s or math.inf)
     with _engine(recipe, basis.evaluator, make) as engine:
         found = run_family(
@@ -113,14 +113,16 @@ def search_run(
             engine,
             strategy=recipe.search.strategy,
             storage=url,
-            study_name=_STUDY if storage is None else f"{_STUDY}-{run.shared.resolve().name}",
+            study_name=name,
             trials=recipe.search.trials,
             more=more,
             timeout_s=recipe.search.timeout_s,
             seed=recipe.seed,
             progress=_beside(pricing.network.dense_latency_s, progress),
         )
-    write_text(run.recipe, dump_recipe(recipe))  # now that nothing of it was refused
+    # now that nothing was refused
+    write_text(run.recipe, dump_recipe(recipe))
+    write_profile(pricing.profile, run.profile)
     answers = []
     for (own, goal), problem, best in zip(asked.values(), problems, found, strict=True):
         if isinstance(best, SearchResult):
@@ -131,6 +133,29 @@ def search_run(
             )  # fmt: skip
         answers.append(Answer(own, goal, problem, best))
     return keep_answers(run, recipe, basis, answers, seconds=time.monotonic() - started)
+
+
+def _study_of(run: RunDirectory, storage: str | None) -> tuple[str, str]:
+    """Storage and name of a run's study; in a storage of many, its folder's name tells it apart."""
+    if storage is None:
+        return f"sqlite:///{run.study.resolve()}", _STUDY
+    return storage, f"{_STUDY}-{run.shared.resolve().name}"
+
+
+def _require_answerable(
+    recipe: Recipe,
+    asked: Mapping[str, tuple[RunDirectory, Recipe]],
+    pricing: Pricing,
+    storage: str,
+    study: str,
+) -> None:
+    """Refuse what prices alone tell: goals out of reach, and a study of something else."""
+    require_choices(pricing.candidates)
+    questions = {name: (one[1], _priced(*one, pricing)) for name, one in asked.items()}
+    require_all_reachable(questions, pricing)
+    first, *_ = (problem for _, problem in questions.values())
+    strategy, seed = recipe.search.strategy, recipe.seed
+    require_same_study(storage, study, problem=first, strategy=strategy, seed=seed)
 
 
 def _require_names(recipe: Recipe, prepared: PreparedModel, storage: str | None) -> None:
@@ -202,6 +227,7 @@ def look_ahead(prepared: PreparedModel, recipe: Recipe, pricing: Pricing) -> Pre
         target_latency_s=min(distinct, default=None),
         satisfiable=all(target.satisfiable for target in targets) if targets else None,
         targets=targets if len(distinct) > 1 else (),
+        margin=recipe.search.margin,
     )
 
 

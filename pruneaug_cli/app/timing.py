@@ -19,6 +19,7 @@ from pruneaug_cli.app.recipe_reader import read_recipe
 from pruneaug_cli.app.requests import BenchRunRequest
 from pruneaug_cli.app.results import Document, RunResult
 from pruneaug_cli.app.run_directory import RunDirectory
+from pruneaug_cli.errors import RunError
 from pruneaug_cli.platforms import read_profile
 from pruneaug_cli.progress import Progress, Step, silent
 from pruneaug_cli.runtime import bench_models
@@ -67,9 +68,18 @@ def probe_speed(
 
 
 def bench_run(run: RunDirectory, recipe: Recipe, progress: Progress) -> dict[str, Any]:
-    """Time the exported file with our operators and without them, both against the dense one."""
+    """Time the exported file with our operators and without them, both against the dense one.
+
+    Raises:
+        RunError: nothing was exported yet, or the plan or its weights have changed since.
+    """
     started = time.monotonic()
     run.require(run.model, made_by=f"pruneaug export {run.path}")
+    if "export" not in run.read_result():  # a new plan or checkpoint has made it untrue
+        raise RunError(
+            f"{run.model}: is of an earlier plan or training",
+            hint=f"make it again with: pruneaug export {run.path}",
+        )
     profile = read_profile(run.require(run.profile))
     threads = recipe.bench.threads or profile.platform.threads
     library = run.path / run.read_result()["files"]["library"]

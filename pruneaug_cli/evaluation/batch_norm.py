@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pruneaug_cli.errors import TaskError
-from pruneaug_cli.evaluation.batches import Args, Device, in_evaluation_mode, on_device
+from pruneaug_cli.evaluation.batches import Args, Device, in_evaluation_mode, run_calibration
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 
@@ -152,7 +152,7 @@ def _reestimate(model: nn.Module, batches: Iterable[Args], device: Device) -> di
     if norms:
         with in_evaluation_mode(model), _averaging(norms, before), torch.no_grad():
             for batch in batches:
-                model(*on_device(batch, device))
+                run_calibration(model, batch, device)
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruneaug_cli.evaluation.batches import Args, Device, in_evaluation_mode, on_device
+from pruneaug_cli.evaluation.batches import Args, Device, in_evaluation_mode, run_calibration
 
 _LARGEST = 2**22
 """Numbers kept of one output over all batches, at most; of larger ones every k-th row."""
@@ -53,7 +53,7 @@ class Divergence:
         # nor exported
         with in_evaluation_mode(model), torch.no_grad():
             for batch in self._batches:
-                for output in _tensors(model(*on_device(batch, self._device))):
+                for output in _tensors(run_calibration(model, batch, self._device)):
                     rows = output.reshape(-1, output.shape[-1] if output.dim() else 1)
                     step = max(-(-rows.numel() // max(most, 1)), 1)
                     yield rows[::step].float().cpu().clone()

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from pruneaug_cli.criteria import LayerEvidence
-from pruneaug_cli.errors import RunError
-from pruneaug_cli.evaluation.batches import Args, Device, in_evaluation_mode, on_device
+from pruneaug_cli.errors import RunError, TaskError
+from pruneaug_cli.evaluation.batches import Args, Device, in_evaluation_mode, run_calibration
 from pruneaug_cli.layers import input_columns, module_of, observe_inputs, weight_matrix
 from pruneaug_cli.progress import Progress, Step, silent
 
@@ -80,7 +80,9 @@ def collect_evidence(
 
     Raises:
         RunError: there was no batch, or a layer was never reached.
+        TaskError: the model cannot run a batch; weights or inputs of a layer are not finite.
     """
+    _require_finite_weights(model, layers)
     sums = {name: _MomentSum(positions) for name in layers}
 
     def observe(name: str, x: Tensor) -> None:
@@ -88,7 +90,7 @@ def collect_evidence(
 
     with in_evaluation_mode(model), torch.no_grad(), observe_inputs(model, layers, observe):
         for number, batch in enumerate(batches, 1):
-            model(*on_device(batch, device))
+            run_calibration(model, batch, device)
             progress(Step(_STAGE, number, 0))
     missing = [name for name in layers if sums[name].samples == 0]
     if missing:
@@ -96,7 +98,26 @@ def collect_evidence(
             f"no calibration input reached layer {missing[0]!r}",
             hint="calibration_batches() must give at least one batch that runs the whole model",
         )
-    return {name: sums.pop(name).evidence() for name in layers}  # one sum less with each
+    return {name: _finite(name, sums.pop(name).evidence()) for name in layers}  # one sum less each
+
+
+def _require_finite_weights(model: nn.Module, layers: Sequence[str]) -> None:
+    for name in layers:
+        if not module_of(model, name).weight.isfinite().all():
+            raise TaskError(
+                f"the weights of layer {name!r} are not finite; expected finite numbers",
+                hint="look for NaN in the checkpoint, and in what build_model() makes",
+            )
+
+
+def _finite(name: str, evidence: LayerEvidence) -> LayerEvidence:
+    if not np.isfinite(evidence.second_moment).all():
+        raise TaskError(
+            f"the input of layer {name!r} is not finite for some calibration batch; "
+            "expected finite numbers",
+            hint="look for NaN in what calibration_batches() gives, and in the weights",
+        )
+    return evidence
 
 
 class _MomentSum:
@@ -167,6 +188,7 @@ def collect_gradients(
 
     Raises:
         RunError: there was no batch.
+        TaskError: the gradients of a layer are not finite.
     """
     modules = {name: module_of(model, name) for name in layers}
     weights = [module.weight for module in modules.values()]
@@ -193,12 +215,23 @@ def collect_gradients(
     if count == 0:
         raise RunError("no training batch to take gradients from")
     return {
-        name: Gradients(
+        name: _finite_gradients(
+            name,
             (square / count).reshape(weight_matrix(modules[name]).shape).cpu().numpy(),
             (curvatures.pop(name) / count).cpu().numpy(),
         )
         for name, square in zip(layers, squares, strict=True)
     }
+
+
+def _finite_gradients(name: str, weight: Single, curvature: Single) -> Gradients:
+    if not (np.isfinite(weight).all() and np.isfinite(curvature).all()):
+        raise TaskError(
+            f"the gradient of the loss by layer {name!r} is not finite for some batch of "
+            "train_batches(0); expected finite numbers",
+            hint="look for NaN in what train_batches() and loss() give, and in the weights",
+        )
+    return Gradients(weight, curvature)
 
 
 def _add_curvature(total: Tensor, gradient: Tensor) -> None:

@@ -41,8 +41,9 @@ def plan_table(document: Mapping[str, Any]) -> Table:
 
 
 def harm_in_words(document: Mapping[str, Any]) -> str:
-    """What the harms of a result mean."""
-    return _HARM[str((document.get("search") or {}).get("harm", "output"))]
+    """What the harms of a result mean; older results say it of their search only."""
+    search = document.get("search") or {}
+    return _HARM[str(document.get("harm") or search.get("harm", "output"))]
 
 
 def choice_in_words(choice: object) -> str:

@@ -49,19 +49,24 @@ def _notes(document: dict[str, Any]) -> tuple[str, ...]:
 def _verdicts(document: dict[str, Any]) -> tuple[str, ...]:
     """What can be reached: one verdict, or those on the targets of a family."""
     if document.get("targets"):
-        names: dict[bool, list[str]] = {True: [], False: []}
-        for target in document["targets"]:
-            names[target["satisfiable"]].append(target["name"])
-        verdicts = {
-            f"Targets that can be reached: {', '.join(names[True])}.": names[True],
-            f"Targets that cannot be reached, no plan is that fast: {', '.join(names[False])}.": (
-                names[False]
-            ),
-        }
-        return tuple(text for text, found in verdicts.items() if found)
-    verdict = {
-        True: "The target can be reached.",
-        False: "The target cannot be reached: no plan is that fast.",
-        None: "No latency target: the search looks for the fastest plan above the accuracy floor.",
-    }
-    return (verdict[document["satisfiable"]],)
+        names: dict[str, list[str]] = {}
+        for target in sorted(document["targets"], key=lambda target: not target["satisfiable"]):
+            verdict = "can be reached"
+            if not target["satisfiable"]:
+                verdict = f"cannot be reached, {_why_not(document, target)}"
+            names.setdefault(verdict, []).append(target["name"])
+        return tuple(f"Targets that {verdict}: {', '.join(of)}." for verdict, of in names.items())
+    if document["satisfiable"] is None:
+        return (
+            "No latency target: the search looks for the fastest plan above the accuracy floor.",
+        )
+    if document["satisfiable"]:
+        return ("The target can be reached.",)
+    return (f"The target cannot be reached: {_why_not(document, document)}.",)
+
+
+def _why_not(document: dict[str, Any], target: dict[str, Any]) -> str:
+    """Whether it is the margin that no plan leaves, or the target itself that none reaches."""
+    if document["min_latency_s"] > target["target_latency_s"]:
+        return "no plan is that fast"
+    return f"no plan is that fast with a margin of {100.0 * document['margin']:.3g}%"

@@ -3,6 +3,7 @@
 from pruneaug_cli.search.engine import ENGINES, Engine, Here
 from pruneaug_cli.search.family import run_family, run_search
 from pruneaug_cli.search.finalists import choose_finalist
+from pruneaug_cli.search.identity import require_same_study
 from pruneaug_cli.search.judged import TELLING, expected_drops, judged_drops
 from pruneaug_cli.search.knapsack import KnapsackTable, solve_knapsack
 from pruneaug_cli.search.problem import (
@@ -48,6 +49,7 @@ __all__ = [
     "open_remarks",
     "preflight",
     "require_reachable",
+    "require_same_study",
     "require_storage",
     "run_family",
     "run_search",

@@ -135,6 +135,13 @@ class SearchProblem:
             lines += [f"{layer}:", *(f"{o.choice} {o.latency_s:.9g} {o.harm:.9g}" for o in options)]
         return digest_text(*lines)
 
+    def prices(self) -> str:
+        """Digest of the options' latencies and the rest: what is known before any harm is."""
+        lines = [f"{self.rest_s:.9g}"]
+        for layer, options in self.options.items():
+            lines += [f"{layer}:", *(f"{o.choice} {o.latency_s:.9g}" for o in options)]
+        return digest_text(*lines)
+
 
 def largest_drop(problems: Sequence[SearchProblem]) -> float | None:
     """The largest drop that is of interest to one of the questions; None: any may be.

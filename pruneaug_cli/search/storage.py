@@ -28,7 +28,11 @@ GRACE_S = 90
 
 _LOCK_WAIT_S = 60.0  # how long SQLite waits for another process that writes
 _OPENINGS = 5  # of two that make the same tables at the same moment one fails
-_EXTRAS = {"psycopg": "'pruneaug[postgresql]'"}  # modules that an extra brings
+_PACKAGES = {  # what to install for modules of other names
+    "MySQLdb": "mysqlclient",
+    "mysql": "mysql-connector-python",
+    "psycopg": "'pruneaug[postgresql]'",
+}
 
 
 def shown(storage: str) -> str:
@@ -76,7 +80,7 @@ def translated(storage: str) -> Iterator[None]:
         module = error.name or getattr(error.__cause__, "name", None)
         raise UnsupportedError(
             f"{shown(storage)}: the driver of this database is not installed",
-            hint=f"pip install {_EXTRAS.get(module, module)}" if module else None,
+            hint=f"pip install {_PACKAGES.get(module, module)}" if module else None,
         ) from error
     except (SQLAlchemyError, OptunaError, RuntimeError) as error:
         raise RunError(

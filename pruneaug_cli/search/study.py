@@ -8,8 +8,9 @@ part of it, so another one can be asked of the same study. ``optuna-dashboard`` 
 A trial whose evaluation ended early has ``stopped``: samples seen, of how many, and the largest
 drop that was of interest then. ``divergence`` is there where it was measured.
 
-Study attributes: ``schema_version``, ``fingerprint`` of the problem, ``strategy``, ``seed``;
-``begun:KEY``, how many trials were complete when a family of questions was first asked.
+Study attributes: ``schema_version``, ``fingerprint`` of the problem, ``prices`` alone,
+``strategy``, ``seed``; ``begun:KEY``, how many trials were complete when a family of questions was
+first asked.
 
 Schema history (``schema_version``):
     1: first version.
@@ -24,11 +25,11 @@ process died.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -36,7 +37,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from pruneaug_cli.core import Evaluation, Partial, Plan
-from pruneaug_cli.errors import InputError, RunError, UsageError
+from pruneaug_cli.search.identity import identify, known_early
 from pruneaug_cli.search.interrupts import uninterrupted
 from pruneaug_cli.search.owner import is_gone, this_process
 from pruneaug_cli.search.problem import SearchProblem
@@ -51,7 +52,6 @@ from pruneaug_cli.search.storage import (
 from pruneaug_cli.search.strategies.contract import Proposal, Space
 from pruneaug_cli.search.trial import Trial
 
-SCHEMA_VERSION = 2
 _BEGUN = "begun:"
 _DEATHS = 3  # processes that may die on a plan before it is left alone
 
@@ -300,12 +300,7 @@ def open_study(
         UsageError: the study was made with another strategy or seed.
         UnsupportedError: the database needs a driver that is not installed.
     """
-    identity: dict[str, str | int] = {
-        "schema_version": SCHEMA_VERSION,
-        "fingerprint": problem.fingerprint(),
-        "strategy": strategy,
-        "seed": seed,
-    }
+    identity = {"fingerprint": problem.fingerprint(), **known_early(problem, strategy, seed)}
     best_metric = StudyDirection.MAXIMIZE if problem.higher_is_better else StudyDirection.MINIMIZE
     with quiet_optuna(), open_storage(storage) as database:
         with translated(storage):
@@ -315,42 +310,9 @@ def open_study(
                 directions=[StudyDirection.MINIMIZE, best_metric],
                 load_if_exists=True,
             )
-            _identify(study, identity)
+            identify(study, identity)
         with watched(storage), Heart(database) as heart:
             yield Study(database, study, heart, seed, largest_drop)
-
-
-def _identify(study: optuna.Study, identity: Mapping[str, str | int]) -> None:
-    """Write what a new study is about; refuse an old one that is about something else."""
-    found: Mapping[str, Any] = study.user_attrs
-    name = study.study_name
-    if not found.keys() & identity.keys() and study.get_trials(deepcopy=False):
-        raise RunError(
-            f"study {name!r} was not made by pruneaug",
-            hint="choose another --storage, or another --run folder",
-        )
-    for key, expected in identity.items():
-        if key not in found:
-            study.set_user_attr(key, expected)  # a process may have died half way
-        elif found[key] != expected:
-            raise _mismatch(name, key, found[key], expected)
-
-
-def _mismatch(name: str, key: str, found: object, expected: object) -> InputError | UsageError:
-    if key == "fingerprint":
-        return RunError(
-            f"study {name!r} is about another problem: its options, prices or dense metric differ",
-            hint="use another run directory, or delete the old study to start anew",
-        )
-    if key == "schema_version":
-        return RunError(
-            f"study {name!r}: schema {found!r} is not the supported {expected}",
-            hint="use another run directory",
-        )
-    return UsageError(
-        f"study {name!r} was made with {key} {found!r}, not {expected!r}",
-        hint=f"continue with {key} {found!r}, or use another run directory",
-    )
 
 
 def _begun(trial: FrozenTrial) -> Begun:

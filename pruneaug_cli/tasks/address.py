@@ -9,7 +9,6 @@ import importlib
 import importlib.util
 import re
 import sys
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +16,7 @@ from types import ModuleType
 from pruneaug_cli.errors import TaskError
 from pruneaug_cli.registry import nearest
 from pruneaug_cli.tasks.builtin import BUILTIN_TASKS
+from pruneaug_cli.tasks.failure import cause, innermost
 
 _BUILTIN = "builtin:"
 _FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>[^:/\\]+))?")
@@ -131,7 +131,6 @@ def _translated(where: str) -> Iterator[None]:
         place = f"{where if error.filename is None else error.filename}:{error.lineno}"
         raise TaskError(f"{place}: syntax error: {error.msg}") from error
     except (Exception, SystemExit) as error:
-        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == where]
-        place = f"{where}:{lines[-1]}" if lines else where
-        cause = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise TaskError(f"{place}: the task cannot be imported: {cause}") from error
+        frame = innermost(error, {where})
+        place = where if frame is None else f"{where}:{frame.lineno}"
+        raise TaskError(f"{place}: the task cannot be imported: {cause(error)}") from error

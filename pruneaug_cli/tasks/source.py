@@ -16,16 +16,21 @@ _INSTALLED = ("site-packages", "dist-packages")
 _STANDARD_LIBRARY = Path(inspect.__file__).parent
 
 
+def source_file(task: object) -> str | None:
+    """The file that a task is written in; None where it has none."""
+    owner = task if isinstance(task, ModuleType | type) else type(task)
+    try:
+        return inspect.getsourcefile(owner)
+    except (TypeError, OSError):  # built in; of an interactive session
+        return None
+
+
 def source_digest(task: object) -> str:
     """SHA-256 of a task's file and of the modules under its folder that it imports, at any depth.
 
     Of nothing where it has no file.
     """
-    owner = task if isinstance(task, ModuleType | type) else type(task)
-    try:
-        path = inspect.getsourcefile(owner)
-    except (TypeError, OSError):  # built in; of an interactive session
-        path = None
+    path = source_file(task)
     if path is None or not Path(path).is_file():
         return digest_bytes()
     file = Path(path).absolute()

@@ -2,12 +2,13 @@
 
 The contract is a set of plain functions (``functions.py`` lists them); this class gives them one
 shape. Batches and example inputs may be a tensor, a tuple, a list or a dict (any mapping) by
-parameter name.
+parameter name. An error that one of them raises becomes a TaskError with its place and cause.
 """
 
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from pruneaug_cli.errors import TaskError
 from pruneaug_cli.registry import nearest
 from pruneaug_cli.tasks.address import resolve, short_name
+from pruneaug_cli.tasks.failure import PASSED_ON, TranslatedBatches, cause, translated
 from pruneaug_cli.tasks.functions import TASK_FUNCTIONS
 from pruneaug_cli.tasks.source import source_digest
 
@@ -108,7 +110,7 @@ class Task:
         # task that moves or casts the model would leave it weights that cannot be exported
         with torch.no_grad():
             found = self._call("evaluate_batches", model, device)
-            batches = iter(self._iterate("evaluate_batches", found))
+            batches = self._iterate("evaluate_batches", found)
         while True:
             with torch.no_grad():
                 batch = next(batches, None)
@@ -142,7 +144,7 @@ class Task:
 
     def train_batches(self, epoch: int) -> Iterator[Any]:
         """Yield the batches of one epoch (from 0), in the form that ``loss`` takes."""
-        return iter(self._iterate("train_batches", self._call("train_batches", epoch)))
+        return self._iterate("train_batches", self._call("train_batches", epoch))
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """The loss of a batch, a scalar tensor.
@@ -162,7 +164,16 @@ class Task:
                 hint=TASK_FUNCTIONS["loss"].example,
             )
         *inputs, target = batch
-        return F.cross_entropy(model(*inputs), target)
+        try:
+            return F.cross_entropy(model(*inputs), target)
+        except PASSED_ON:
+            raise
+        except Exception as error:
+            raise TaskError(
+                f"{self.address}: the default loss fails on a batch of train_batches(): "
+                f"{cause(error)}",
+                hint=TASK_FUNCTIONS["loss"].example,
+            ) from error
 
     def layer_globs(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Names of layers to include and to exclude, as globs; without ``layers``: all, none."""
@@ -185,7 +196,11 @@ class Task:
         if not self.has(name):
             raise self._missing(name)
         function: Callable[..., Any] = getattr(self._source, name)
-        return function(*args)
+        with self._translated(name):
+            return function(*args)
+
+    def _translated(self, name: str) -> AbstractContextManager[None]:
+        return translated(self.address, name, self._source)
 
     def _metric(self, name: str, model: nn.Module, device: Device) -> float:
         if not self.has(name):
@@ -213,10 +228,12 @@ class Task:
             )
         return total, samples
 
-    def _iterate(self, name: str, batches: object) -> Iterable[Any]:
+    def _iterate(self, name: str, batches: object) -> Iterator[Any]:
         if not isinstance(batches, Iterable):
             raise self._bad(name, "batches to iterate over", batches)
-        return batches
+        with self._translated(name):
+            begun = iter(batches)
+        return TranslatedBatches(begun, lambda: self._translated(name))
 
     def _positional(self, batch: object, forward: inspect.Signature) -> Args:
         """Order a batch by name as the parameters of ``forward``."""

@@ -251,3 +251,40 @@ def test_a_search_that_cannot_be_recorded_or_run_is_refused_before_anything_is_s
     )
     refused(outcome, code, message)
     assert not (run / "database").exists()
+
+
+@pytest.mark.parametrize(
+    ("functions", "message", "hint"),
+    [
+        (
+            "def build_model():\n    return missing_net()\n",
+            "task.py: build_model() failed at task.py:15: NameError: name 'missing_net' is not",
+            None,
+        ),
+        (
+            "def evaluate(model, device):\n    raise ValueError('my data\\nare gone')\n",
+            "task.py: evaluate() failed at task.py:15: ValueError: my data",
+            None,
+        ),
+        (
+            "def calibration_batches():\n    yield torch.zeros(4, 1, 6, 6)\n",
+            "calibration_batches() gave inputs (4, 1, 6, 6), which the model cannot run: Runtime",
+            "they must be inputs like those of example_inputs()",
+        ),
+    ],
+    ids=["build-model", "evaluate", "calibration-batches"],
+)
+def test_a_task_function_that_fails_is_named(
+    small_task, mini_profile, invoke, tmp_path, functions, message, hint
+):
+    profile = small_profile(mini_profile, tmp_path)
+    evaluate = "def evaluate(model, device):\n    return 0.5\n"
+    calibration = "def calibration_batches():\n    return [example_inputs()]\n"
+    # of two functions of a name the later one counts
+    small_task.write_text(f"{SMALL_TASK}{evaluate}{calibration}{functions}")
+    outcome = invoke(
+        "search", tmp_path / "weights.safetensors", "--task", small_task,
+        "--platform", profile, "--run", tmp_path / "run",
+    )  # fmt: skip
+    refused(outcome, 3, message, hint)
+    assert "Traceback" not in outcome.err

@@ -81,6 +81,51 @@ def test_running_again_repeats_nothing_and_changes_nothing(run_dir, recipe, invo
     assert "fine-tuning" not in outcome.err
 
 
+@pytest.fixture
+def copied(run_dir, tmp_path):
+    return Path(shutil.copytree(run_dir, tmp_path / "copied"))
+
+
+def test_what_was_exported_before_a_training_is_not_timed_as_what_is_there_now(copied, invoke):
+    assert invoke("finetune", copied).code == 0
+    outcome = invoke("bench", copied)
+    assert outcome.code == 3
+    assert "model.onnx: is of an earlier plan or training" in outcome.err
+    assert f"hint: make it again with: pruneaug export {copied}" in outcome.err
+
+
+def test_a_run_with_other_settings_of_the_training_trains_again(copied, recipe, invoke):
+    before = json.loads((copied / "result.json").read_text())["finetune"]
+    words = ("run", recipe, "--run", copied, "--set", "finetune.lr=0.01", "--json")
+    outcome = invoke(*words)
+    assert outcome.code in (0, 6), outcome.err  # so small a training may miss the drop
+    after = json.loads((copied / "result.json").read_text())["finetune"]
+    assert after["metric_before"] == before["metric_before"]
+    assert after["settings"] != before["settings"]
+
+
+def test_the_prices_of_a_study_stay_with_it(copied, mini_profile, invoke, tmp_path):
+    profile = json.loads(mini_profile.read_text())
+    for measurement in profile["measurements"]:
+        measurement["latency_s"] *= 1.0 + measurement["sparsity"]
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(profile))
+    kept = (copied / "profile.json").read_bytes()
+    words = (*SEARCH, "--run", copied, "--set", "search.recovery=0")
+    invoke(*words, "--platform", other, "--dry-run")
+    assert (copied / "profile.json").read_bytes() == kept
+    outcome = invoke(*words, "--platform", other)
+    assert outcome.code == 3
+    assert "its prices: --platform RUN/profile.json" in outcome.err
+    assert (copied / "profile.json").read_bytes() == kept
+    recipe = copied / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace(str(mini_profile), "profiled-anew"))
+    point = json.loads((copied / "front.json").read_text())["front"][0]
+    chosen = invoke("choose", copied, str(point["trial"]), "--json")
+    assert chosen.code == 0, chosen.err
+    assert json.loads(chosen.out)["predicted_latency_s"] == point["predicted_latency_s"]
+
+
 def test_without_data_to_train_on_the_floor_stays_where_it_was_set(mini_profile, invoke, tmp_path):
     task = tmp_path / "untrained.py"
     task.write_text(

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from pruneaug_cli.errors import TaskError
 from pruneaug_cli.evaluation import divergence as module
 from pruneaug_cli.evaluation.divergence import Divergence
 
@@ -86,3 +87,8 @@ def test_nothing_is_said_where_nothing_can_be(batches):
     assert Divergence(linear(), [])(linear()) is None
     assert Divergence(linear(0.0), batches)(linear()) is None  # outputs never differed
     assert Divergence(linear(), batches)(linear(float("nan"))) is None
+
+
+def test_a_batch_that_the_model_cannot_run_is_refused():
+    with pytest.raises(TaskError, match=r"gave inputs \(4, 5\), which the model cannot run"):
+        Divergence(linear(), [(torch.zeros(4, 5),)])

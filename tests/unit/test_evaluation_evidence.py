@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pruneaug_cli.errors import RunError
+from pruneaug_cli.errors import RunError, TaskError
 from pruneaug_cli.evaluation import (
     EvidenceFile,
     StoredEvidence,
@@ -80,7 +80,7 @@ def test_an_expert_that_is_sent_nothing_in_a_batch_is_passed_over(model):
 
 def test_hooks_and_modes_go_after_an_error(model):
     model.train()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(TaskError):
         collect_evidence(model, ["0"], [(torch.randn(1, 7, 4, 4),)])
     assert model.training
     assert not any(module._forward_pre_hooks for module in model.modules())
@@ -90,6 +90,53 @@ def test_no_batches_are_refused(model):
     with pytest.raises(RunError, match="no calibration input reached layer '0'") as refusal:
         collect_evidence(model, ["0"], [])
     assert "calibration_batches" in (refusal.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"), [("0", (4, 9)), ("0", (5, 9)), ("1", (5, 9))], ids=["model", "hook", "on"]
+)
+def test_a_batch_that_the_model_cannot_run_is_refused(layer, shape):
+    narrow = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 2))
+    message = (
+        rf"^calibration_batches\(\) gave inputs \({shape[0]}, 9\), which .* run: RuntimeError: "
+    )
+    with pytest.raises(TaskError, match=message) as caught:
+        collect_evidence(narrow, [layer], [(torch.zeros(shape),)])
+    assert "\n" not in str(caught.value)
+    assert "inputs like those of example_inputs()" in caught.value.hint
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_inputs_that_are_not_finite_are_refused(model, batches, value):
+    batches[1][0][0, 0, 0, 0] = value
+    message = "^the input of layer '0' is not finite for some calibration batch; expected finite"
+    with pytest.raises(TaskError, match=message) as caught:
+        collect_evidence(model, ["0", "4"], batches)
+    assert "calibration_batches()" in caught.value.hint
+
+
+def test_a_layer_behind_a_bias_that_is_not_finite_is_named(model, batches):
+    model[0].bias.data[0] = float("nan")
+    with pytest.raises(TaskError, match="the input of layer '4' is not finite"):
+        collect_evidence(model, ["0", "4"], batches)
+
+
+def test_weights_that_are_not_finite_are_refused(model, batches):
+    model[4].weight.data[0, 0] = float("nan")
+    with pytest.raises(TaskError, match=r"^the weights of layer '4' are not finite") as caught:
+        collect_evidence(model, ["0", "4"], batches)
+    assert "checkpoint" in caught.value.hint
+
+
+def test_gradients_that_are_not_finite_are_refused(model, batches):
+    def loss(module, batch):
+        return module(batch[0]).sum() * float("nan")
+
+    message = r"^the gradient of the loss by layer '0' is not finite for .* train_batches\(0\)"
+    with pytest.raises(TaskError, match=message) as caught:
+        collect_gradients(model, ["0", "4"], batches, loss)
+    assert "loss()" in caught.value.hint
 
 
 def test_gradients_are_mean_squares_and_leave_no_trace(model, batches):

@@ -95,7 +95,7 @@ def test_everything_comes_back_after_an_error(model, database, batches):
 def test_everything_comes_back_when_a_batch_is_bad(model, database):
     before, pointers = snapshot(model), pointers_of(model)
     bad = [(torch.randn(2, 2, 4, 4),), (torch.randn(2, 5, 4, 4),)]
-    with pytest.raises(RuntimeError):
+    with pytest.raises(TaskError, match=r"gave inputs \(2, 5, 4, 4\), which the model cannot run"):
         BatchNormCorrection(model, bad)
     assert_restored(model, before, pointers)
     assert model[1].momentum == 0.3

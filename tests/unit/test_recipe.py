@@ -208,9 +208,9 @@ def test_a_target_on_the_command_line_replaces_the_other_kind(write):
 @pytest.mark.parametrize(
     ("setting", "error", "message", "hint"),
     [
-        ("search.trails=5", RecipeError, "--set: search.trails: unknown key",
+        ("search.trails=5", UsageError, "--set: search.trails: unknown key",
          "did you mean 'trials'?"),
-        ("search.trials=x", RecipeError, "--set: search.trials: expected an integer, got 'x'",
+        ("search.trials=x", UsageError, "--set: search.trials: expected an integer, got 'x'",
          None),
         ("search", UsageError, "--set search: expected key=value",
          "for example: --set search.trials=50"),
@@ -224,9 +224,40 @@ def test_a_bad_setting_is_refused(setting, error, message, hint):
     assert (str(refusal.value), refusal.value.hint) == (message, hint)
 
 
-def test_a_bad_option_is_refused_as_one():
-    with pytest.raises(RecipeError, match=r"options: goal\.target_speedup: expected more than 1"):
-        read_recipe(None, overrides={"goal.target_speedup": 0.5})
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"goal.target_speedup": 0.5}, "goal.target_speedup: expected more than 1.0, got 0.5"),
+        ({"goal.max_drop": -1.0}, "goal.max_drop: expected at least 0.0, got -1.0"),
+        ({"seed": 99999999999}, "seed: expected less than 4294967296, got 99999999999"),
+    ],
+)
+def test_a_bad_option_is_refused_as_one(write, overrides, message):
+    with pytest.raises(UsageError) as refusal:
+        read_recipe(write("task: t.py"), overrides=overrides)
+    assert str(refusal.value) == f"options: {message}"
+    assert refusal.value.hint == "see: pruneaug search --help"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("goal.max_drop=0.7", "expected a setting of finetune"),
+        ("search.trials=77", "expected a setting of finetune"),
+        ("seed=3", "expected a setting of finetune"),
+        ("epochs", "expected key=value"),
+    ],
+)
+def test_settings_of_other_sections_are_refused_where_one_is_read(setting, message):
+    with pytest.raises(UsageError) as refusal:
+        read_recipe(None, settings=["finetune.epochs=3", setting], section="finetune")
+    assert str(refusal.value) == f"--set {setting}: {message}"
+    assert (refusal.value.hint or "").startswith("for example: --set finetune.epochs=2")
+
+
+def test_settings_of_the_section_that_is_read_are_taken():
+    recipe = read_recipe(None, settings=["finetune.epochs=3"], section="finetune")
+    assert recipe.finetune.epochs == 3
 
 
 def test_every_option_of_a_search_has_its_place_in_the_recipe():

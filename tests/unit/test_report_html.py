@@ -8,6 +8,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from pruneaug_cli.report.html import render_html
+from pruneaug_cli.report.plan import plan_table
 from pruneaug_cli.report.plots import latency_figure, pareto_figure, sparsity_figure
 from pruneaug_cli.report.sensitivity import coefficient_figure, harm_figure
 
@@ -115,6 +116,14 @@ def test_harm_is_named_as_it_was_measured(harm, text):
     figure = harm_figure({**RESULT, "search": {**RESULT["search"], "harm": harm}})
     assert figure is not None
     assert text in figure.layout.yaxis.title.text
+
+
+def test_the_result_of_a_chosen_trial_names_its_harm_without_a_search():
+    chosen = {key: value for key, value in RESULT.items() if key != "search"}
+    figure = harm_figure({**chosen, "harm": "loss"})
+    assert figure is not None
+    assert "rise of the loss" in figure.layout.yaxis.title.text
+    assert "rise of the loss" in plan_table({**chosen, "harm": "loss"}).notes[0]
 
 
 def test_a_plot_without_early_ends_does_not_speak_of_them():

@@ -14,6 +14,7 @@ from pruneaug_cli.core import DENSE, BlockShape, Evaluation, LayerChoice, Option
 from pruneaug_cli.errors import BudgetError, RunError, TaskError, UnsupportedError, UsageError
 from pruneaug_cli.search import SearchProblem, run_search
 from pruneaug_cli.search.owner import this_process
+from pruneaug_cli.search.storage import translated
 
 CHOICES = tuple(
     LayerChoice(BlockShape(rows, 1), sparsity)
@@ -243,6 +244,24 @@ def test_a_storage_that_cannot_be_used_is_refused(url, error, message):
         search(url)
 
 
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [
+        ("MySQLdb", "mysqlclient"),
+        ("mysql", "mysql-connector-python"),
+        ("psycopg", "'pruneaug[postgresql]'"),
+        ("pymysql", "pymysql"),
+    ],
+)
+def test_a_missing_driver_is_named_as_it_is_installed(module, package):
+    with (
+        pytest.raises(UnsupportedError, match="the driver of this database") as refusal,
+        translated("mysql://me:secret@host/x"),
+    ):
+        raise ModuleNotFoundError(name=module)
+    assert refusal.value.hint == f"pip install {package}"
+
+
 def test_a_damaged_study_file_is_refused(tmp_path):
     (tmp_path / "study.db").write_bytes(b"no database at all" * 100)
     with pytest.raises(RunError, match="file is not a database"):
@@ -267,7 +286,7 @@ def test_only_the_record_of_a_search_and_its_sampler_know_optuna():
         for p in package.rglob("*.py")
         if re.search("^(import|from) optuna", p.read_text(), re.M)
     }
-    assert users == {"remarks.py", "sampler.py", "storage.py", "study.py"}
+    assert users == {"identity.py", "remarks.py", "sampler.py", "storage.py", "study.py"}
 
 
 def stopping_beyond(max_drop, asked):

@@ -1,5 +1,6 @@
 """The task contract: what each function may return, and what is said when it does not."""
 
+import pickle
 from collections import UserDict
 from types import MappingProxyType, SimpleNamespace
 
@@ -7,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
-from pruneaug_cli.errors import TaskError
+from pruneaug_cli.errors import TaskError, UnsupportedError
 from pruneaug_cli.tasks import Task
 from pruneaug_cli.tasks.functions import TASK_FUNCTIONS
 
@@ -266,3 +268,110 @@ def test_optional_parts_have_defaults():
 )
 def test_the_batch_is_that_of_the_first_tensor(example, batch):
     assert task_of(example_inputs=lambda: example).batch == batch
+
+
+def lost(*_):
+    raise ValueError("my data\nare gone")
+
+
+def lost_later(*_):
+    yield (1.0, 2)
+    lost()
+
+
+CALLS = {
+    "build_model": lambda t: t.build_model(),
+    "example_inputs": lambda t: t.call_inputs,
+    "evaluate": lambda t: t.evaluate(Pair(), "cpu"),
+    "quick_evaluate": lambda t: t.quick_evaluate(Pair(), "cpu"),
+    "evaluate_batches": lambda t: list(t.evaluate_batches(Pair(), "cpu")),
+    "calibration_batches": lambda t: list(t.calibration_batches()),
+    "train_batches": lambda t: list(t.train_batches(0)),
+    "loss": lambda t: t.loss(Pair(), 0),
+    "test": lambda t: t.test(Pair(), "cpu"),
+    "layers": lambda t: t.layer_globs(),
+    "optimizer": lambda t: t.optimizer([], None),
+}
+
+
+def failing(name, function):
+    return task_of(**{"example_inputs": lambda: torch.ones(1, 3), name: function})
+
+
+@pytest.mark.parametrize("name", TASK_FUNCTIONS)
+def test_an_error_of_a_function_is_one_line_with_its_place_and_cause(name):
+    with pytest.raises(TaskError) as caught:
+        CALLS[name](failing(name, lost))
+    line = lost.__code__.co_firstlineno + 1
+    place = f"test_tasks_contract.py:{line}"
+    assert str(caught.value) == f"task.py: {name}() failed at {place}: ValueError: my data"
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+@pytest.mark.parametrize("name", ["evaluate_batches", "calibration_batches", "train_batches"])
+def test_an_error_between_batches_is_one_of_the_function(name):
+    with pytest.raises(
+        TaskError, match=rf"^task\.py: {name}\(\) failed at .*: ValueError: my data$"
+    ):
+        CALLS[name](failing(name, lost_later))
+
+
+def test_the_place_of_an_error_is_in_the_file_of_the_function():
+    task = task_of(build_model=lambda: nn.Linear("3", 2))
+    with pytest.raises(TaskError, match=r"failed at test_tasks_contract\.py:\d+: TypeError: "):
+        task.build_model()
+    with pytest.raises(TaskError, match=r"^task\.py: build_model\(\) failed: TypeError: "):
+        task_of(build_model=nn.Linear).build_model()
+
+
+@pytest.mark.parametrize(
+    "error", [UnsupportedError("no"), KeyboardInterrupt(), SystemExit(3), MemoryError()], ids=repr
+)
+@pytest.mark.parametrize("name", ["evaluate", "train_batches"])
+def test_refusals_interrupts_and_exhausted_memory_pass_unchanged(name, error):
+    def function(*_):
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        CALLS[name](failing(name, function))
+    assert caught.value is error
+
+
+def test_a_function_that_runs_out_of_an_iterator_has_failed():
+    task = task_of(evaluate=lambda model, device: next(iter(())))
+    with pytest.raises(TaskError, match=r"evaluate\(\) failed at .*: StopIteration$"):
+        task.evaluate(Pair(), "cpu")
+
+
+@pytest.mark.parametrize("name", ["evaluate_batches", "calibration_batches", "train_batches"])
+def test_errors_of_who_takes_a_batch_are_not_the_task_s(name):
+    batch = (1.0, 2) if name == "evaluate_batches" else torch.ones(4, 3)
+    task = failing(name, lambda *_: iter([batch]))
+    arguments = {"evaluate_batches": (Pair(), "cpu"), "train_batches": (0,)}.get(name, ())
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012  the loop is what is tested
+        for _ in getattr(task, name)(*arguments):
+            raise ZeroDivisionError
+
+
+def test_training_batches_that_know_their_number_still_do():
+    loader = DataLoader(torch.arange(6), batch_size=4)
+    batches = task_of(train_batches=lambda epoch: loader).train_batches(0)
+    assert batches.__len__() == 2
+    assert [len(batch) for batch in batches] == [4, 2]
+    assert not hasattr(task_of(train_batches=lambda epoch: [0]).train_batches(0), "__len__")
+
+
+def test_an_error_of_a_function_travels_between_processes():
+    with pytest.raises(TaskError) as caught:
+        failing("evaluate", lost).evaluate(Pair(), "cpu")
+    caught.value.add_note("in a worker")
+    copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301  our own bytes
+    assert type(copy) is TaskError
+    assert (str(copy), copy.hint) == (str(caught.value), None)
+    assert copy.__notes__ == ["in a worker"]
+
+
+def test_a_batch_that_the_default_loss_cannot_take_is_refused():
+    message = r"the default loss fails on a batch of train_batches\(\): RuntimeError: "
+    with pytest.raises(TaskError, match=message):
+        task_of().loss(Pair(), (torch.ones(4, 5), torch.zeros(4, dtype=torch.long)))

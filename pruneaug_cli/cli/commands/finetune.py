@@ -1,6 +1,19 @@
 """``pruneaug finetune``."""
 
-from pruneaug_cli.cli.options import AsJson, RunDir, Settings, TrustCheckpoint
+from typing import Annotated
+
+import typer
+
+from pruneaug_cli.cli.options import AsJson, RunDir, TrustCheckpoint
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", show_default=False,
+        help="Change one of the recipe's settings of finetune, such as finetune.epochs=2. May be "
+             "repeated.",
+    ),
+]  # fmt: skip
 
 
 def finetune(
