@@ -48,16 +48,19 @@ def refused(outcome, code: int, message: str, hint: str | None = None) -> None:
         assert hint in lines[1]
 
 
+@pytest.mark.parametrize(
+    ("has", "lacks"),
+    [("", "evaluate"), ("def evaluate(model, device): return 0.5\n", "calibration_batches")],
+)
 def test_a_missing_task_function_is_named_when_it_is_needed(
-    small_task, mini_profile, invoke, tmp_path
+    small_task, mini_profile, invoke, tmp_path, has, lacks
 ):
+    small_task.write_text(f"{SMALL_TASK}{has}")
     outcome = invoke(
         "search", tmp_path / "weights.safetensors", "--task", small_task,
         "--platform", small_profile(mini_profile, tmp_path), "--run", tmp_path / "run",
     )  # fmt: skip
-    refused(
-        outcome, 3, "task.py: no function calibration_batches, which", "def calibration_batches"
-    )
+    refused(outcome, 3, f"task.py: no function {lacks}, which", f"def {lacks}")
 
 
 def small_profile(mini_profile: Path, tmp_path: Path) -> Path:
