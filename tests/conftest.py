@@ -1,7 +1,8 @@
 """What all tests share: golden files, and the same run every time."""
 
 import random
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,14 @@ def _same_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seed the standard generator, and give help and tables one width."""
     random.seed(0)
     monkeypatch.setenv("COLUMNS", "100")
+
+
+@pytest.fixture
+def same_imports_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget the tasks that a test loads, and the modules beside them."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    known = set(sys.modules)
+    yield
+    for name in set(sys.modules) - known:
+        if name.startswith(("_pruneaug_task_", "taskpack", "neighbour")):
+            del sys.modules[name]

@@ -241,7 +241,7 @@ class SearchSettings(Section):
     cautious: bool = Field(
         default=False,
         description="a plan counts as losing no less than others of its divergence lose, so that "
-        "luck with the samples of evaluate does not decide",
+        "luck with the samples of evaluate decides less",
     )
     blocks: Blocks | None = Field(default=None, description="null: all blocks of the profile")
     sparsities: Sparsities | None = Field(

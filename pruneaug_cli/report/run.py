@@ -120,7 +120,8 @@ def _expected_note(document: Document) -> str:
     allowed = number(search.get("max_drop"))
     if allowed is None or expected <= allowed or search.get("cautious"):
         return note
-    return f"{note} Search again in the same folder with --cautious to keep the drop there too."
+    advice = "Search again in the same folder with --cautious to hold what is expected to the drop."
+    return f"{note} {advice}"
 
 
 def _prediction_note(document: Document) -> str:

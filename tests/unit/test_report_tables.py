@@ -215,7 +215,7 @@ def test_what_a_plan_is_expected_to_lose_is_told_until_it_is_trained():
 def test_who_keeps_the_drop_by_luck_is_told_of_the_cautious_search(search, advised):
     one_shot = {key: value for key, value in RESULT.items() if key != "finetune"}
     document = {**one_shot, "expected_drop": 0.017, "search": {**RESULT["search"], **search}}
-    advice = "Search again in the same folder with --cautious to keep the drop there too."
+    advice = "Search again in the same folder with --cautious to hold what is expected to the drop."
     assert any(note.endswith(advice) for note in run_view(document)[0].notes) == advised
 
 

@@ -1,4 +1,4 @@
-"""Luck with the samples of a metric: told by divergences, and kept out of a cautious search."""
+"""Luck with the samples of a metric: told by divergences, and held down in a cautious search."""
 
 from dataclasses import replace
 

@@ -10,17 +10,9 @@ from pruneaug_cli.tasks import requirement as requirement_module
 from pruneaug_cli.tasks.address import short_name
 from pruneaug_cli.tasks.requirement import require
 
+pytestmark = pytest.mark.usefixtures("same_imports_afterwards")
+
 PLAIN = "def evaluate(model, device):\n    return 0.5\n"
-
-
-@pytest.fixture(autouse=True)
-def _same_imports_afterwards(monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    known = set(sys.modules)
-    yield
-    for name in set(sys.modules) - known:
-        if name.startswith(("_pruneaug_task_", "taskpack", "neighbour")):
-            del sys.modules[name]
 
 
 @pytest.fixture

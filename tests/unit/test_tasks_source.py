@@ -18,14 +18,8 @@ class Here:
 
 
 @pytest.fixture(autouse=True)
-def _same_imports_afterwards(monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path])
+def _without_bytecode(same_imports_afterwards, monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # else edits within a second go unseen
-    known = set(sys.modules)
-    yield
-    for name in set(sys.modules) - known:
-        if name.startswith(("_pruneaug_task_", "taskpack", "neighbour")):
-            del sys.modules[name]
 
 
 @pytest.fixture
