@@ -4,6 +4,7 @@ PruneaugError              1   base class; never raised itself
 ├── UsageError             2   the options given contradict each other
 ├── InputError             3   a file the user named cannot be used
 │   ├── TaskError              the task file cannot be loaded, or lacks a function
+│   │   └── MetricError        the metric of a model is not a finite number
 │   ├── CheckpointError        the weights cannot be read, or belong to another architecture
 │   ├── ProfileError           a platform profile is malformed or of another version
 │   ├── PlanError              a plan does not fit the model it is applied to
@@ -45,6 +46,10 @@ class InputError(PruneaugError):
 
 class TaskError(InputError):
     """The task file cannot be loaded, or lacks a function that is needed now."""
+
+
+class MetricError(TaskError):
+    """The metric of a model is not a finite number."""
 
 
 class CheckpointError(InputError):

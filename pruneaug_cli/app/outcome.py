@@ -248,6 +248,7 @@ def _study(recipe: Recipe, prepared: PreparedModel, found: SearchResult) -> Docu
         "strategy": recipe.search.strategy,
         "harm": harm_measure(recipe.search, prepared),
         "evaluations": found.evaluations,
+        "left_out": found.left_out,
         "front": [trial.number for trial in found.front],
         "trials": [_trial(trial) for trial in found.trials],
     }

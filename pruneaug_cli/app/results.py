@@ -30,8 +30,8 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
                          judged by the divergence of its outputs; null: that was not measured
     skipped              [{name, kind, reason}]: layers with weights that stay dense
     search               {strategy, harm, evaluations, max_drop, target_latency_s, cautious, chosen,
-                         front, uniform, trials, finalists, finalists_untrained}: harm as above;
-                         cautious whether no plan counted as losing less than is expected;
+                         front, uniform, trials, left_out, finalists, finalists_untrained}: harm as
+                         above; cautious whether no plan counted as losing less than is expected;
                          evaluations by the last call, the other trials were known; the drop and
                          target it worked under, or null (a floor relaxed by what training should
                          win, a target less its margin); chosen a trial's number, front numbers,
@@ -39,7 +39,7 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
                          predicted_latency_s, metric, divergence, seconds, samples, of}], divergence
                          of the outputs from the dense model's or null, metric
                          an estimate and samples of those there are where an evaluation ended early,
-                         else null;
+                         else null; left_out how many plans were tried and have no metric;
                          finalists [{trial, metric_before, metric_after}] in the order they were
                          trained, metric_before one-shot; finalists_untrained whether more would
                          have been trained, had there been time

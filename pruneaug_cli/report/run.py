@@ -37,8 +37,8 @@ _STEPS = (  # what proves that a step has run, and the command that runs it
 def run_view(document: Document) -> tuple[Table, ...]:
     """The result so far, the plan, how it was found, what stayed outside the regions or dense."""
     if "family" in document:
-        notes = (_search_note(document), _early_note(document), *_places(document))
-        notes = tuple(note for note in notes if note)
+        notes = (_search_note(document), _early_note(document), _left_out_note(document))
+        notes = tuple(note for note in (*notes, *_places(document)) if note)
         tables = [family_table(document, notes), *space_tables(document.get("space", ()))]
         return (*tables, *skipped_tables(document.get("skipped", ())))
     tables = [result_table(document)]
@@ -78,7 +78,7 @@ def _result_notes(document: Document) -> list[str]:
     notes = [_goal_note(document), _changes_note(document), _prediction_note(document)]
     notes += [_expected_note(document)]
     notes += [tightened_note(document.get("tightened")), _search_note(document)]
-    notes += [_early_note(document), untrained_note(document)]
+    notes += [_early_note(document), _left_out_note(document), untrained_note(document)]
     notes += [_export_note(document), *_missing_steps(document), *_places(document)]
     return [note for note in notes if note]
 
@@ -162,6 +162,15 @@ def _early_note(document: Document) -> str:
         f"Ended early, as hopeless: {len(early)} of {len(trials)} trials, which saw "
         f"{show('count', seen)} of {show('count', of)} samples."
     )
+
+
+def _left_out_note(document: Document) -> str:
+    """How many plans have no metric, and so are no trials."""
+    plans = (document.get("search") or {}).get("left_out", 0)
+    if not plans:
+        return ""
+    which = "One plan was" if plans == 1 else f"{plans} plans were"
+    return f"{which} left out: workers died of the evaluation, or the metric was no finite number."
 
 
 def _export_note(document: Document) -> str:

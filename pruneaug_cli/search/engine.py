@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pruneaug_cli.core import Evaluation, Plan
+from pruneaug_cli.errors import MetricError
 from pruneaug_cli.registry import Registry
 from pruneaug_cli.search.trial import Evaluate
 
@@ -56,7 +57,7 @@ class Engine(Protocol):
 
 
 class Here:
-    """Evaluates in this process, one plan at a time. Errors pass through as they are."""
+    """Evaluates in this process, one plan at a time. Errors that end a search pass."""
 
     workers = 1
 
@@ -72,7 +73,11 @@ class Here:
         """Evaluate what was submitted, however long that takes."""
         del timeout_s
         plan, started = self._plans.pop(), self._clock()
-        return [Outcome(plan, measured(self._evaluate(plan)), self._clock() - started)]
+        try:
+            result: Evaluation | Exception = measured(self._evaluate(plan))
+        except MetricError as error:
+            result = error
+        return [Outcome(plan, result, self._clock() - started)]
 
 
 def measured(found: float | Evaluation) -> Evaluation:

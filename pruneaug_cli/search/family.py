@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
-from pruneaug_cli.errors import BudgetError
+from pruneaug_cli.errors import BudgetError, TaskError
 from pruneaug_cli.files import digest_text
 from pruneaug_cli.progress import Progress, silent
 from pruneaug_cli.search.engine import Engine, Here
@@ -16,8 +16,8 @@ from pruneaug_cli.search.run import Search
 from pruneaug_cli.search.standing import best_uniform
 from pruneaug_cli.search.storage import shown
 from pruneaug_cli.search.strategies import STRATEGIES
-from pruneaug_cli.search.study import Study, open_study
-from pruneaug_cli.search.trial import Evaluate, SearchResult, Trial, answer, front_of
+from pruneaug_cli.search.study import Record, Study, open_study
+from pruneaug_cli.search.trial import Evaluate, SearchResult, answer, front_of
 
 
 def run_search(
@@ -52,7 +52,7 @@ def run_search(
     Raises:
         BudgetError: no plan can meet the target, or no trial met the question.
         RunError: the storage cannot be used, or holds a study of another problem.
-        TaskError: the evaluation returned something that is not a finite number.
+        TaskError: plan after plan has no metric, or all of few have none.
         UnsupportedError: no strategy has this name; or worker after worker died.
         UsageError: the study was made with another strategy or seed.
     """
@@ -135,10 +135,11 @@ def run_family(
             share = known + math.ceil(max(trials - known, 0) * turn / len(problems))
             search.run(share, lambda: deadline - clock(), progress)
             evaluations[index] = search.evaluations
-        known_trials = study.record().known
+        record = study.record()
+    _require_metric(record)
     seconds, place = clock() - started, shown(storage)
     return tuple(
-        _answered(problem, known_trials, evaluations[index], seconds, study_name, place)
+        _answered(problem, record, evaluations[index], seconds, study_name, place)
         for index, problem in enumerate(problems)
     )
 
@@ -146,6 +147,15 @@ def run_family(
 def _require_same_options(problems: Sequence[SearchProblem]) -> None:
     if len({problem.fingerprint() for problem in problems}) != 1:
         raise ValueError("a family has one or more questions about the same options")
+
+
+def _require_metric(record: Record) -> None:
+    if record.barred and not record.known:
+        raise TaskError(
+            f"no plan has a metric: the evaluation of all {len(record.barred)} that were tried "
+            "killed its worker, or was not finite",
+            hint="check evaluate() of the task on a pruned model",
+        )
 
 
 def _known_at_first(study: Study, problems: Sequence[SearchProblem], trials: int) -> int:
@@ -164,23 +174,24 @@ def _ease(problem: SearchProblem) -> tuple[float, float]:
 
 def _answered(
     problem: SearchProblem,
-    known: tuple[Trial, ...],
+    record: Record,
     evaluations: int,
     seconds: float,
     study_name: str,
     storage: str,
 ) -> SearchResult | BudgetError:
     try:
-        best = answer(problem, known)
+        best = answer(problem, record.known)
     except BudgetError as error:
         return error
     return SearchResult(
-        trials=known,
+        trials=record.known,
         best=best,
-        front=front_of(problem, known),
-        best_uniform=best_uniform(problem, known),
+        front=front_of(problem, record.known),
+        best_uniform=best_uniform(problem, record.known),
         evaluations=evaluations,
         seconds=seconds,
         study_name=study_name,
         storage=storage,
+        left_out=len(record.barred),
     )

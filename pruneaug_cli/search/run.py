@@ -9,10 +9,11 @@ evaluated again; one that was begun and has no result is evaluated before any ot
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from pruneaug_cli.core import Evaluation, Partial, Plan
-from pruneaug_cli.errors import TaskError, UnsupportedError
+from pruneaug_cli.errors import MetricError, TaskError, UnsupportedError
 from pruneaug_cli.progress import Progress, Step
 from pruneaug_cli.search.engine import Engine, Outcome, WorkerDiedError
 from pruneaug_cli.search.judged import reference_drop
@@ -24,7 +25,7 @@ from pruneaug_cli.search.study import Record, Study
 from pruneaug_cli.search.trial import Trial
 
 _ATTEMPTS = 32  # proposals of known plans in a row after which the space counts as exhausted
-_DEATHS = 10  # of workers in a row, no trial completed between them, after which the search ends
+_FAULTS = 10  # of one kind, no trial completed between them, after which the search ends
 _LOOK_S = 2.0  # how often the study is looked at while others work on it
 
 
@@ -47,7 +48,7 @@ class Search:
         self._engine, self._seed, self._total = engine, seed, total
         self._space = strategy.space(problem)
         self._flying: dict[Plan, int] = {}  # to the storage's keys
-        self._deaths = 0
+        self._faults = Counter[type[Exception]]()
         self._swept_s = -math.inf
         self.evaluations = 0
 
@@ -124,11 +125,13 @@ class Search:
                     found=result,
                     seconds=outcome.seconds,
                 )
-                self._deaths = 0
-            elif isinstance(result, WorkerDiedError):
-                self._study.fail(key)
-                self._deaths += 1
-                errors += _too_many(self._deaths, result)
+                self._faults.clear()
+            elif isinstance(result, WorkerDiedError | MetricError):
+                self._study.fail(key, "no metric" if isinstance(result, MetricError) else None)
+                self._faults[type(result)] += 1
+                if self._faults[type(result)] >= _FAULTS:
+                    self._study.forgive()
+                    errors.append(_given_up(result))
             else:
                 self._study.fail(key, "error")
                 errors.append(result)
@@ -146,26 +149,29 @@ class Search:
 
 def _finite(result: Evaluation | Exception) -> Evaluation | Exception:
     if isinstance(result, Evaluation) and not math.isfinite(result.metric):
-        return TaskError(
-            f"the evaluation of a plan returned {result.metric}, expected a finite number",
-            hint="check evaluate() of the task on the pruned model",
+        return MetricError(
+            f"the evaluation of a plan returned {result.metric}, expected a finite number"
         )
     return result
 
 
-def _too_many(deaths: int, last: WorkerDiedError) -> list[Exception]:
-    if deaths < _DEATHS:
-        return []
-    message = f"{deaths} workers in a row died before they had evaluated a plan (the last: {last})"
-    hint = "is there enough memory? fewer workers (search.workers) need less"
-    return [UnsupportedError(message, hint=hint)]
+def _given_up(last: WorkerDiedError | MetricError) -> Exception:
+    if isinstance(last, MetricError):
+        return TaskError(
+            f"{_FAULTS} plans in a row have no metric (the last: {last})",
+            hint="check evaluate() of the task on a pruned model",
+        )
+    return UnsupportedError(
+        f"{_FAULTS} workers in a row died before they had evaluated a plan (the last: {last})",
+        hint="is there enough memory? fewer workers (search.workers) need less",
+    )
 
 
 def _believed(problem: SearchProblem, record: Record) -> list[Trial]:
-    """Completed trials, those in flight, and deadly plans, in order of their numbers.
+    """Completed trials, those in flight, and barred plans, in order of their numbers.
 
     A trial in flight is believed to do as well as the completed one that is nearest in latency, or
-    as the dense model when there is none; so a strategy looks elsewhere meanwhile. A deadly plan is
+    as the dense model when there is none; so a strategy looks elsewhere meanwhile. A barred plan is
     believed to lose too much, and is never an answer; it comes before all others.
 
     References:
@@ -181,15 +187,15 @@ def _believed(problem: SearchProblem, record: Record) -> list[Trial]:
         metric = problem.dense_metric if nearest is None else nearest.metric
         plan, origin, place = begun.proposal.plan, begun.proposal.origin, begun.proposal.parameters
         trials.append(Trial(begun.number, plan, latency_s, metric, 0.0, origin, place))
-    return _avoided(problem, record) + sorted(trials, key=lambda trial: trial.number)
+    return _barred(problem, record) + sorted(trials, key=lambda trial: trial.number)
 
 
-def _avoided(problem: SearchProblem, record: Record) -> list[Trial]:
+def _barred(problem: SearchProblem, record: Record) -> list[Trial]:
     loss = 2.0 * reference_drop(problem, record.known)
     metric = problem.dense_metric - (loss if problem.higher_is_better else -loss)
-    plans = sorted(record.deadly, key=problem.latency_s)
+    plans = sorted(record.barred, key=problem.latency_s)
     return [
-        Trial(number, plan, problem.latency_s(plan), metric, 0.0, "deadly",
+        Trial(number, plan, problem.latency_s(plan), metric, 0.0, "barred",
               partial=Partial(metric, 0, 0, loss))
         for number, plan in enumerate(plans, -len(plans))
     ]  # fmt: skip

@@ -10,7 +10,7 @@ drop that was of interest then. ``divergence`` is there where it was measured.
 
 Study attributes: ``schema_version``, ``fingerprint`` of the problem, ``prices`` alone,
 ``strategy``, ``seed``; ``begun:KEY``, how many trials were complete when a family of questions was
-first asked.
+first asked; ``forgiven``, the last trial when plans without a metric had ended a search.
 
 Schema history (``schema_version``):
     1: first version.
@@ -25,7 +25,8 @@ process died.
 """
 
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,9 +54,10 @@ from pruneaug_cli.search.strategies.contract import Proposal, Space
 from pruneaug_cli.search.trial import Trial
 
 _BEGUN = "begun:"
+_FORGIVEN = "forgiven"
 _DEATHS = 3  # processes that may die on a plan before it is left alone
 
-Failure = Literal["interrupted", "error", "duplicate", "surplus"]
+Failure = Literal["interrupted", "error", "duplicate", "surplus", "no metric"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +77,14 @@ class Record:
         known: completed trials.
         running: trials in flight, here and elsewhere.
         lost: what was begun, has no result and is not in flight.
-        deadly: plans on which so many processes died that nobody should try again.
+        barred: plans that nobody should try again: so many processes died on them, or their metric
+            is not a finite number.
     """
 
     known: tuple[Trial, ...]
     running: tuple[Begun, ...]
     lost: tuple[Proposal, ...]
-    deadly: frozenset[Plan]
+    barred: frozenset[Plan]
 
 
 class Study:
@@ -115,14 +118,18 @@ class Study:
         failed = [t for t in trials if t.state == TrialState.FAIL]
         taken = {trial.plan for trial in known} | {begun.proposal.plan for begun in running}
         lost = {begun.proposal.plan: begun.proposal for begun in map(_begun, failed)}
-        deaths = [_begun(t).proposal.plan for t in failed if "failure" not in t.user_attrs]
-        deadly = frozenset(plan for plan in deaths if deaths.count(plan) >= _DEATHS)
+        barred = _barred(failed, int(self._study.user_attrs.get(_FORGIVEN, -1)))
         return Record(
             known,
             running,
-            tuple(lost[plan] for plan in lost if plan not in taken and plan not in deadly),
-            deadly,
+            tuple(lost[plan] for plan in lost if plan not in taken and plan not in barred),
+            barred,
         )
+
+    def forgive(self) -> None:
+        """Let plans without a metric be tried again: what ended a search may have been mended."""
+        numbers = [trial.number for trial in self._study.get_trials(deepcopy=False)]
+        self._study.set_user_attr(_FORGIVEN, max(numbers, default=-1))
 
     def known_at_first(self, key: str) -> int:
         """How many trials were complete when this was first asked with the same ``key``."""
@@ -320,6 +327,16 @@ def _begun(trial: FrozenTrial) -> Begun:
     plan = Plan.from_json(attributes["plan"])
     proposal = Proposal(plan, str(attributes["origin"]), dict(trial.params))
     return Begun(trial.number, proposal, float(attributes["predicted_latency_s"]))
+
+
+def _barred(failed: Sequence[FrozenTrial], forgiven: int) -> frozenset[Plan]:
+    """Plans not to try again, given the trials that failed, and the last that is forgiven."""
+    plans = [(t.number, _begun(t).proposal.plan, t.user_attrs.get("failure")) for t in failed]
+    deaths = Counter(plan for _, plan, failure in plans if failure is None)
+    deadly = {plan for plan, times in deaths.items() if times >= _DEATHS}
+    return frozenset(deadly).union(
+        plan for number, plan, failure in plans if failure == "no metric" and number > forgiven
+    )
 
 
 def _written(partial: Partial) -> dict[str, float]:

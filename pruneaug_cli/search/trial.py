@@ -67,6 +67,7 @@ class SearchResult:
         seconds: how long this call took.
         study_name: name of the study in its storage.
         storage: URL of the storage.
+        left_out: plans without a metric: their evaluation killed workers, or was not finite.
         finalists: trials whose plans were trained for a short time, in that order; ``best`` is one
             of them then.
         finalists_untrained: whether there were more of them than there was time for.
@@ -80,6 +81,7 @@ class SearchResult:
     seconds: float
     study_name: str
     storage: str
+    left_out: int = 0
     finalists: tuple[Finalist, ...] = ()
     finalists_untrained: bool = False
 

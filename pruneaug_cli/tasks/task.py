@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pruneaug_cli.errors import TaskError
+from pruneaug_cli.errors import MetricError, TaskError
 from pruneaug_cli.registry import nearest
 from pruneaug_cli.tasks.address import resolve, short_name
 from pruneaug_cli.tasks.failure import PASSED_ON, TranslatedBatches, cause, translated
@@ -212,7 +212,8 @@ class Task:
         except (TypeError, ValueError, RuntimeError) as error:
             raise self._bad(name, "a number", found) from error
         if not math.isfinite(metric):
-            raise TaskError(f"{self.address}: {name}() returned {metric}; expected a finite number")
+            message = f"{self.address}: {name}() returned {metric}; expected a finite number"
+            raise MetricError(message)
         return metric
 
     def _scores(self, batch: object) -> tuple[float, int]:
@@ -221,7 +222,8 @@ class Task:
         except (TypeError, ValueError, RuntimeError, IndexError, KeyError) as error:
             raise self._bad("evaluate_batches", _SCORES, batch) from error
         if not (samples >= 1 and -1e-6 * samples <= total <= samples * (1.0 + 1e-6)):
-            raise TaskError(
+            refusal = TaskError if math.isfinite(total) else MetricError
+            raise refusal(
                 f"{self.address}: evaluate_batches() gave the sum {total:g} of {samples} scores; "
                 f"expected {_SCORES}",
                 hint=TASK_FUNCTIONS["evaluate_batches"].example,

@@ -236,6 +236,15 @@ def test_trials_that_ended_early_are_counted_with_what_they_saw():
     assert "Ended early" not in text
 
 
+@pytest.mark.parametrize(("plans", "which"), [(1, "One plan was"), (3, "3 plans were")])
+def test_plans_without_a_metric_are_counted(plans, which):
+    note = f"{which} left out: workers died of the evaluation, or the metric was no finite number."
+    document = {**RESULT, "search": {**RESULT["search"], "left_out": plans}}
+    assert note in run_view(document)[0].notes
+    assert note in run_view({**document, "family": []})[0].notes
+    assert "left out: workers died" not in to_text(run_view(RESULT))
+
+
 def test_a_narrow_terminal_leaves_spare_columns_out_and_says_so(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from pruneaug_cli.core import DENSE, BlockShape, Evaluation, LayerChoice, Option, Plan
-from pruneaug_cli.errors import RunError, TaskError, UnsupportedError
+from pruneaug_cli.errors import MetricError, RunError, TaskError, UnsupportedError
 from pruneaug_cli.search import SearchProblem, run_search
 from pruneaug_cli.search import storage as storage_module
 from pruneaug_cli.search.engine import Outcome, WorkerDiedError
@@ -127,6 +127,49 @@ def test_a_plan_on_which_three_workers_died_is_left_alone(storage):
     assert engine.begun[:3] == [deadly] * 3
     assert len(found.trials) == 6
     assert deadly not in {trial.plan for trial in found.trials}
+
+
+@pytest.mark.parametrize("none", [Evaluation(float("nan")), MetricError("returned inf")])
+@pytest.mark.parametrize("strategy", ["knapsack", "tpe", "nsga2", "greedy"])
+def test_a_plan_without_a_metric_is_left_out_and_never_tried_again(storage, none, strategy):
+    engine = Scripted(workers=1, answers={2: none})
+    found = search(storage, engine, strategy=strategy)
+    assert len(engine.begun) == len(set(engine.begun)) == 7
+    assert engine.begun[1] not in {trial.plan for trial in found.trials}
+    assert (found.left_out, len(found.trials)) == (1, 6)
+    again = Scripted(workers=1)
+    assert search(storage, again, strategy=strategy, trials=8).left_out == 1
+    assert not set(engine.begun) & set(again.begun)
+
+
+def test_an_evaluation_here_may_have_no_metric_too(storage):
+    worst = min(CHOICES, key=lambda choice: choice.sparsity)
+
+    def sometimes(plan):
+        if plan["fc"] == worst:
+            raise MetricError("task.py: evaluate() returned nan")
+        return evaluate(plan)
+
+    found = search(storage, sometimes, strategy="uniform", trials=99)
+    assert found.left_out == 1
+    assert len(found.trials) == len(CHOICES) - 1
+
+
+def test_few_plans_none_of_which_has_a_metric_are_refused_too(storage):
+    with pytest.raises(TaskError, match=r"no plan has a metric: .* all 6 that were tried killed"):
+        search(storage, lambda plan: float("inf"), strategy="uniform")
+
+
+def test_plan_after_plan_without_a_metric_ends_the_search_and_a_mended_one_tries_them(storage):
+    engine = Scripted(answers=dict.fromkeys(range(3, 100), Evaluation(float("nan"))))
+    with pytest.raises(TaskError, match=r"10 plans in a row have no metric .*returned nan") as end:
+        search(storage, engine, trials=20)
+    assert end.value.hint == "check evaluate() of the task on a pruned model"
+    assert states(storage).count("COMPLETE") == 2
+    mended = Scripted()
+    found = search(storage, mended, trials=14)
+    assert found.left_out == 0
+    assert set(engine.begun) <= {trial.plan for trial in found.trials}
 
 
 def test_worker_after_worker_dying_ends_the_search(storage):

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from pruneaug_cli.errors import TaskError, UnsupportedError
+from pruneaug_cli.errors import MetricError, TaskError, UnsupportedError
 from pruneaug_cli.tasks import Task
 from pruneaug_cli.tasks.functions import TASK_FUNCTIONS
 
@@ -157,13 +157,18 @@ def test_scores_that_are_made_at_once_keep_no_graphs():
         ((1.0,), "gave a tuple of 1; expected per batch"),
         ((5.0, 4), r"evaluate_batches\(\) gave the sum 5 of 4 scores; expected per batch"),
         ((-1.0, 4), "gave the sum -1 of 4 scores"),
-        ((float("nan"), 4), "gave the sum nan of 4 scores"),
         ((0.0, 0), "gave the sum 0 of 0 scores"),
     ],
 )
 def test_scores_that_are_none_are_refused(batch, message):
     task = task_of(evaluate_batches=lambda model, device: [batch])
     with pytest.raises(TaskError, match=message):
+        list(task.evaluate_batches(Pair(), "cpu"))
+
+
+def test_scores_that_are_no_numbers_leave_a_plan_without_a_metric():
+    task = task_of(evaluate_batches=lambda model, device: [(float("nan"), 4)])
+    with pytest.raises(MetricError, match="gave the sum nan of 4 scores"):
         list(task.evaluate_batches(Pair(), "cpu"))
 
 
@@ -187,7 +192,8 @@ def test_quick_evaluate_is_preferred_where_it_exists():
     ],
 )
 def test_a_metric_is_a_finite_number(found, message):
-    with pytest.raises(TaskError, match=message):
+    error = MetricError if isinstance(found, float) else TaskError
+    with pytest.raises(error, match=message):
         task_of(evaluate=lambda model, device: found).evaluate(Pair(), "cpu")
 
 
