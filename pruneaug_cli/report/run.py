@@ -37,8 +37,8 @@ _STEPS = (  # what proves that a step has run, and the command that runs it
 def run_view(document: Document) -> tuple[Table, ...]:
     """The result so far, the plan, how it was found, what stayed outside the regions or dense."""
     if "family" in document:
-        notes = (_search_note(document), _early_note(document), _left_out_note(document))
-        notes = tuple(note for note in (*notes, *_places(document)) if note)
+        found = (_search_note(document), _early_note(document), _left_out_note(document))
+        notes = tuple(note for note in (*found, *_places(document)) if note)
         tables = [family_table(document, notes), *space_tables(document.get("space", ()))]
         return (*tables, *skipped_tables(document.get("skipped", ())))
     tables = [result_table(document)]
