@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pruneaug_cli.app.answer import Basis
-from pruneaug_cli.app.database import make_database, require_gradients
+from pruneaug_cli.app.database import harm_measure, make_database, require_gradients
 from pruneaug_cli.app.evaluator import MakeEvaluator, early_stop, stitched
 from pruneaug_cli.app.family import (
     Answer,
@@ -41,6 +41,7 @@ from pruneaug_cli.search import (
     Here,
     SearchProblem,
     SearchResult,
+    Setting,
     largest_drop,
     preflight,
     require_same_study,
@@ -99,7 +100,8 @@ def search_run(
     asked = asked_by(run, recipe)
     pricing = price(prepared, recipe, run, progress)
     url, name = _study_of(run, storage)
-    _require_answerable(recipe, asked, pricing, url, name)
+    made_with = _made_with(recipe, prepared)
+    _require_answerable(recipe, asked, pricing, url, name, made_with)
     dense = prepared.task.quick_evaluate(prepared.model, "cpu")
     database = make_database(run, recipe, prepared, pricing.candidates, progress)
     problems = [_problem(*one, prepared, pricing, database, dense) for one in asked.values()]
@@ -118,11 +120,10 @@ def search_run(
             more=more,
             timeout_s=recipe.search.timeout_s,
             seed=recipe.seed,
+            made_with=made_with,
             progress=_beside(pricing.network.dense_latency_s, progress),
         )
-    # now that nothing was refused
-    write_text(run.recipe, dump_recipe(recipe))
-    write_profile(pricing.profile, run.profile)
+    _accept(run, recipe, pricing)
     answers = []
     for (own, goal), problem, best in zip(asked.values(), problems, found, strict=True):
         if isinstance(best, SearchResult):
@@ -135,11 +136,29 @@ def search_run(
     return keep_answers(run, recipe, basis, answers, seconds=time.monotonic() - started)
 
 
+def _accept(run: RunDirectory, recipe: Recipe, pricing: Pricing) -> None:
+    """Write what the run is about, now that nothing was refused."""
+    write_text(run.recipe, dump_recipe(recipe))
+    write_profile(pricing.profile, run.profile)
+
+
 def _study_of(run: RunDirectory, storage: str | None) -> tuple[str, str]:
     """Storage and name of a run's study; in a storage of many, its folder's name tells it apart."""
     if storage is None:
         return f"sqlite:///{run.study.resolve()}", _STUDY
     return storage, f"{_STUDY}-{run.shared.resolve().name}"
+
+
+def _made_with(recipe: Recipe, prepared: PreparedModel) -> dict[str, Setting]:
+    """What pruned weights and harms come from, besides the task and the choices."""
+    settings = recipe.search
+    return {
+        "checkpoint": prepared.checkpoint,
+        "search.criterion": settings.criterion,
+        "search.ridge": settings.ridge,
+        "search.harm": harm_measure(settings, prepared),
+        "search.evidence_batches": settings.evidence_batches,
+    }
 
 
 def _require_answerable(
@@ -148,14 +167,17 @@ def _require_answerable(
     pricing: Pricing,
     storage: str,
     study: str,
+    made_with: Mapping[str, Setting],
 ) -> None:
-    """Refuse what prices alone tell: goals out of reach, and a study of something else."""
+    """Refuse what is told without harms: goals out of reach, and a study of something else."""
     require_choices(pricing.candidates)
     questions = {name: (one[1], _priced(*one, pricing)) for name, one in asked.items()}
     require_all_reachable(questions, pricing)
     first, *_ = (problem for _, problem in questions.values())
-    strategy, seed = recipe.search.strategy, recipe.seed
-    require_same_study(storage, study, problem=first, strategy=strategy, seed=seed)
+    require_same_study(
+        storage, study, problem=first, strategy=recipe.search.strategy, seed=recipe.seed,
+        made_with=made_with,
+    )  # fmt: skip
 
 
 def _require_names(recipe: Recipe, prepared: PreparedModel, storage: str | None) -> None:

@@ -3,7 +3,7 @@
 from pruneaug_cli.search.engine import ENGINES, Engine, Here
 from pruneaug_cli.search.family import run_family, run_search
 from pruneaug_cli.search.finalists import choose_finalist
-from pruneaug_cli.search.identity import require_same_study
+from pruneaug_cli.search.identity import Setting, require_same_study
 from pruneaug_cli.search.judged import TELLING, expected_drops, judged_drops
 from pruneaug_cli.search.knapsack import KnapsackTable, solve_knapsack
 from pruneaug_cli.search.problem import (
@@ -37,6 +37,7 @@ __all__ = [
     "Remarks",
     "SearchProblem",
     "SearchResult",
+    "Setting",
     "Trial",
     "choose_finalist",
     "expected_drop",

@@ -5,12 +5,13 @@ A study is neutral to the question, so what was measured for one answers the oth
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pruneaug_cli.errors import BudgetError, TaskError
 from pruneaug_cli.files import digest_text
 from pruneaug_cli.progress import Progress, silent
 from pruneaug_cli.search.engine import Engine, Here
+from pruneaug_cli.search.identity import NOTHING, Setting
 from pruneaug_cli.search.problem import SearchProblem, largest_drop, require_reachable
 from pruneaug_cli.search.run import Search
 from pruneaug_cli.search.standing import best_uniform
@@ -30,6 +31,7 @@ def run_search(
     trials: int,
     timeout_s: float | None = None,
     seed: int = 0,
+    made_with: Mapping[str, Setting] = NOTHING,
     progress: Progress = silent,
     clock: Callable[[], float] = time.monotonic,
 ) -> SearchResult:
@@ -46,6 +48,7 @@ def run_search(
         trials: completed trials after which to stop, those of others and of earlier runs included.
         timeout_s: seconds after which no new trial begins.
         seed: decides everything that is drawn.
+        made_with: by name, what else harms and metrics come from; a study of others is refused.
         progress: told after every trial.
         clock: seconds, for timeout and durations.
 
@@ -54,7 +57,7 @@ def run_search(
         RunError: the storage cannot be used, or holds a study of another problem.
         TaskError: plan after plan has no metric, or all of few have none.
         UnsupportedError: no strategy has this name; or worker after worker died.
-        UsageError: the study was made with another strategy or seed.
+        UsageError: the study was made with another strategy or seed, or other settings.
     """
     (found,) = run_family(
         (problem,),
@@ -65,6 +68,7 @@ def run_search(
         trials=trials,
         timeout_s=timeout_s,
         seed=seed,
+        made_with=made_with,
         progress=progress,
         clock=clock,
     )
@@ -84,6 +88,7 @@ def run_family(
     more: int = 0,
     timeout_s: float | None = None,
     seed: int = 0,
+    made_with: Mapping[str, Setting] = NOTHING,
     progress: Progress = silent,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[SearchResult | BudgetError, ...]:
@@ -103,6 +108,7 @@ def run_family(
         more: instead of ``trials``, how many trials to add to those that are complete now.
         timeout_s: seconds after which no new trial begins, for all questions together.
         seed: decides everything that is drawn.
+        made_with: by name, what else harms and metrics come from; a study of others is refused.
         progress: told after every trial.
         clock: seconds, for timeout and durations.
 
@@ -124,7 +130,7 @@ def run_family(
     first = problems[0]
     with open_study(
         storage, study_name, problem=first, strategy=strategy, seed=seed,
-        largest_drop=largest_drop(problems),
+        made_with=made_with, largest_drop=largest_drop(problems),
     ) as study:  # fmt: skip
         trials = len(study.record().known) + more if more else trials
         known = _known_at_first(study, problems, trials)

@@ -1,6 +1,7 @@
 """What a study is about: who goes on with it must be about the same."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -10,39 +11,56 @@ from pruneaug_cli.search.problem import SearchProblem
 from pruneaug_cli.search.sampler import quiet_optuna
 from pruneaug_cli.search.storage import open_storage, translated
 
+Setting = str | int | float | None
+"""What a study remembers of what it was made with."""
+
+NOTHING: Mapping[str, Setting] = MappingProxyType({})
+
 SCHEMA_VERSION = 2
 """Its history is in ``study.py``."""
 
 
 def require_same_study(
-    storage: str, name: str, *, problem: SearchProblem, strategy: str, seed: int
+    storage: str,
+    name: str,
+    *,
+    problem: SearchProblem,
+    strategy: str,
+    seed: int,
+    made_with: Mapping[str, Setting],
 ) -> None:
-    """Refuse a study that :func:`open_study` would refuse, as far as prices tell; none is made.
+    """Refuse a study that :func:`open_study` would refuse, before harms are known; none is made.
 
     Raises:
-        RunError: the storage cannot be used; the study is about other prices.
-        UsageError: the study was made with another strategy or seed.
+        RunError: the storage cannot be used; the study is about other prices or weights.
+        UsageError: the study was made with another strategy, seed, or other settings.
         UnsupportedError: the database needs a driver that is not installed.
     """
     with quiet_optuna(), open_storage(storage) as database, translated(storage):
         if name in optuna.get_all_study_names(database):
             found = optuna.load_study(study_name=name, storage=database).user_attrs
-            for key, expected in known_early(problem, strategy, seed).items():
+            for key, expected in known_early(problem, strategy, seed, made_with).items():
                 if found.get(key, expected) != expected:
                     raise _mismatch(name, key, found[key], expected)
 
 
-def known_early(problem: SearchProblem, strategy: str, seed: int) -> dict[str, str | int]:
-    """Attributes of a study that are known before the harms are."""
+def known_early(
+    problem: SearchProblem, strategy: str, seed: int, made_with: Mapping[str, Setting]
+) -> dict[str, Setting]:
+    """Attributes of a study that are known before the harms are.
+
+    ``made_with``: by name, whatever else harms and metrics come from.
+    """
     return {
         "schema_version": SCHEMA_VERSION,
         "prices": problem.prices(),
         "strategy": strategy,
         "seed": seed,
+        **made_with,
     }
 
 
-def identify(study: optuna.Study, identity: Mapping[str, str | int]) -> None:
+def identify(study: optuna.Study, identity: Mapping[str, Setting]) -> None:
     """Write what a new study is about; refuse an old one that is about something else."""
     found: Mapping[str, Any] = study.user_attrs
     name = study.study_name
@@ -63,6 +81,11 @@ def _mismatch(name: str, key: str, found: object, expected: object) -> InputErro
         return RunError(
             f"study {name!r} is about another problem: its options, prices or dense metric differ",
             hint="use another run directory, or its prices: --platform RUN/profile.json",
+        )
+    if key == "checkpoint":
+        return RunError(
+            f"study {name!r} is about the weights of another checkpoint",
+            hint="use another run directory",
         )
     if key == "schema_version":
         return RunError(

@@ -9,8 +9,9 @@ A trial whose evaluation ended early has ``stopped``: samples seen, of how many,
 drop that was of interest then. ``divergence`` is there where it was measured.
 
 Study attributes: ``schema_version``, ``fingerprint`` of the problem, ``prices`` alone,
-``strategy``, ``seed``; ``begun:KEY``, how many trials were complete when a family of questions was
-first asked; ``forgiven``, the last trial when plans without a metric had ended a search.
+``strategy``, ``seed``, and what else it was made with; ``begun:KEY``, how many trials were complete
+when a family of questions was first asked; ``forgiven``, the last trial when plans without a metric
+had ended a search.
 
 Schema history (``schema_version``):
     1: first version.
@@ -26,7 +27,7 @@ process died.
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,7 +39,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from pruneaug_cli.core import Evaluation, Partial, Plan
-from pruneaug_cli.search.identity import identify, known_early
+from pruneaug_cli.search.identity import NOTHING, Setting, identify, known_early
 from pruneaug_cli.search.interrupts import uninterrupted
 from pruneaug_cli.search.owner import is_gone, this_process
 from pruneaug_cli.search.problem import SearchProblem
@@ -289,6 +290,7 @@ def open_study(
     problem: SearchProblem,
     strategy: str,
     seed: int,
+    made_with: Mapping[str, Setting] = NOTHING,
     largest_drop: float | None = None,
 ) -> Iterator[Study]:
     """Open a study, or make it; release the database on leaving.
@@ -299,15 +301,17 @@ def open_study(
         problem: what the study is about.
         strategy: name of the strategy.
         seed: seed of the search.
+        made_with: by name, what else harms and metrics come from.
         largest_drop: the largest that the questions allow; None: any. Trials that ended early for
             a smaller one are not known then, and may be done again.
 
     Raises:
         RunError: the storage cannot be used, or is lost; the study is about another problem.
-        UsageError: the study was made with another strategy or seed.
+        UsageError: the study was made with another strategy or seed, or other settings.
         UnsupportedError: the database needs a driver that is not installed.
     """
-    identity = {"fingerprint": problem.fingerprint(), **known_early(problem, strategy, seed)}
+    early = known_early(problem, strategy, seed, made_with)
+    identity = {"fingerprint": problem.fingerprint(), **early}
     best_metric = StudyDirection.MAXIMIZE if problem.higher_is_better else StudyDirection.MINIMIZE
     with quiet_optuna(), open_storage(storage) as database:
         with translated(storage):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from pruneaug_cli.tasks import builtin_checkpoint, load_task
 
@@ -187,14 +187,38 @@ def test_a_refused_search_leaves_the_run_as_it_was(mini_profile, invoke, tmp_pat
     refused(invoke(*words, "--seed", "7"), 2, "was made with seed 0, not 7", "continue with seed 0")
     assert (run / "recipe.yaml").read_text() == recipe
     outcome = invoke(*words, "--set", "search.criterion=magnitude")
-    refused(outcome, 3, "is about another problem", "use another run directory")
-    trial = json.loads((run / "front.json").read_text())["front"][0]["trial"]
     refused(
-        invoke("choose", run, str(trial)), 3, "front.json: is about other pruned weights than",
-        "search again as before",
-    )  # fmt: skip
-    assert invoke(*words).code == 0
+        outcome, 2, "made with search.criterion 'obs', not 'magnitude'", "use another run directory"
+    )
+    trial = json.loads((run / "front.json").read_text())["front"][0]["trial"]
     assert invoke("choose", run, str(trial)).code == 0
+
+
+def test_a_study_of_another_checkpoint_is_refused_before_anything_is_spent(
+    mini_profile, invoke, tmp_path
+):
+    run, other = tmp_path / "run", tmp_path / "other.safetensors"
+    weights = load_file(builtin_checkpoint(load_task(MINI)))
+    words = ("--task", MINI, "--platform", mini_profile, "--run", run, "--trials", "2")
+    words = (*words, "--max-drop", "0.5")
+    assert invoke("search", *words).code == 0
+    save_file({**weights, "fc.weight": 0.99 * weights["fc.weight"]}, other)
+    refused(
+        invoke("search", other, *words), 3, "is about the weights of another checkpoint",
+        "use another run directory",
+    )  # fmt: skip
+
+
+def test_a_front_of_pruned_weights_that_were_replaced_is_refused(mini_profile, invoke, tmp_path):
+    run = tmp_path / "run"
+    words = ("search", "--task", MINI, "--platform", mini_profile, "--run", run, "--trials", "2")
+    assert invoke(*words, "--max-drop", "0.5").code == 0
+    front = json.loads((run / "front.json").read_text())
+    (run / "front.json").write_text(json.dumps(front | {"database": "0" * 64}))
+    refused(
+        invoke("choose", run, str(front["front"][0]["trial"])), 3,
+        "front.json: is about other pruned weights than", "search again as before",
+    )  # fmt: skip
 
 
 def test_an_unknown_platform_names_the_nearest(invoke, tmp_path):

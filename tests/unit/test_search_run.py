@@ -207,17 +207,23 @@ def test_a_target_above_the_dense_plan_still_finds_a_pruned_one(storage):
         ({"seed": 7}, UsageError, "study 'mine' was made with seed 0, not 7"),
         ({"strategy": "random"}, UsageError, "study 'mine' was made with strategy 'knapsack', not"),
         (
+            {"made_with": {"search.ridge": 0.1}},
+            UsageError,
+            "study 'mine' was made with search.ridge 0.01, not 0.1",
+        ),
+        (
             {"problem": SearchProblem(PROBLEM.options, 0.0, 0.9, max_drop=0.1)},
             RunError,
             "study 'mine' is about another problem",
         ),
     ],
-    ids=["seed", "strategy", "problem"],
+    ids=["seed", "strategy", "setting", "problem"],
 )
 def test_a_study_of_something_else_is_refused(storage, settings, error, message):
-    search(storage, trials=1)
+    made_with = {"search.ridge": 0.01}
+    search(storage, trials=1, made_with=made_with)
     with pytest.raises(error, match=message) as refusal:
-        search(storage, **settings)
+        search(storage, **({"made_with": made_with} | settings))
     assert "another run directory" in refusal.value.hint
 
 
