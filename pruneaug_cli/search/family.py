@@ -142,7 +142,7 @@ def run_family(
             search.run(share, lambda: deadline - clock(), progress)
             evaluations[index] = search.evaluations
         record = study.record()
-    _require_metric(record)
+        _require_metric(study, record)
     seconds, place = clock() - started, shown(storage)
     return tuple(
         _answered(problem, record, evaluations[index], seconds, study_name, place)
@@ -155,8 +155,9 @@ def _require_same_options(problems: Sequence[SearchProblem]) -> None:
         raise ValueError("a family has one or more questions about the same options")
 
 
-def _require_metric(record: Record) -> None:
+def _require_metric(study: Study, record: Record) -> None:
     if record.barred and not record.known:
+        study.forgive()
         raise TaskError(
             f"no plan has a metric: the evaluation of all {len(record.barred)} that were tried "
             "killed its worker, or was not finite",
