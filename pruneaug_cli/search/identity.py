@@ -15,6 +15,7 @@ Setting = str | int | float | None
 """What a study remembers of what it was made with."""
 
 NOTHING: Mapping[str, Setting] = MappingProxyType({})
+"""Of a study that remembers problem, strategy and seed only."""
 
 SCHEMA_VERSION = 2
 """Its history is in ``study.py``."""
