@@ -19,7 +19,7 @@ PruneaugError              1   base class; never raised itself
 ``ValueError`` and ``TypeError`` stay what they are: programming errors inside the library.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class PruneaugError(Exception):
@@ -89,9 +89,18 @@ class ToolchainError(PruneaugError):
 
 
 class BudgetError(PruneaugError):
-    """No plan meets the latency target or the accuracy floor."""
+    """No plan meets the latency target or the accuracy floor.
+
+    Attributes:
+        found: the use case's result where there is one all the same, to be shown before the
+            refusal; else None.
+    """
 
     exit_code = 6
+
+    def __init__(self, message: str, *, hint: str | None = None, found: Any = None) -> None:
+        super().__init__(message, hint=hint)
+        self.found = found
 
 
 class VerificationError(PruneaugError):

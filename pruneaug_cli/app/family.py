@@ -93,11 +93,11 @@ def _unanswered(answers: Sequence[Answer]) -> BudgetError:
     return BudgetError(f"{goals_named(errors)}: {error}", hint=error.hint)
 
 
-def require_answers(run: RunDirectory, document: Document) -> None:
+def require_answers(run: RunDirectory, document: Document, result: RunResult) -> None:
     """Refuse a search that left a goal of its family without a plan.
 
     Raises:
-        BudgetError: it did; names the goals, and where the plans of the others are.
+        BudgetError: it did; names the goals, and where the plans of the others are; has ``result``.
     """
     unanswered = {entry["name"]: entry for entry in document.get("unanswered", ())}
     if unanswered:
@@ -106,6 +106,7 @@ def require_answers(run: RunDirectory, document: Document) -> None:
         raise BudgetError(
             f"{goals_named(unanswered)}: {first['reason']}",
             hint=f"{first['hint']}; the others have their plans: {others}",
+            found=result,
         )
 
 

@@ -29,7 +29,8 @@ def run_run(request: RunRequest, progress: Progress = silent) -> RunResult:
     """Profile, search, fine-tune, export, bench, report; of a family each member in turn.
 
     Raises:
-        BudgetError: a measured result misses its goal; the report is written all the same.
+        BudgetError: a measured result misses its goal; it has the result, and the report is
+            written all the same.
     """
     recipe = read_recipe(request.recipe, settings=request.settings)
     prepared = prepare_recipe(recipe, trust=request.trust_checkpoint)
@@ -44,12 +45,14 @@ def run_run(request: RunRequest, progress: Progress = silent) -> RunResult:
         return Finish(run, own, prepared, storage, trust, progress)()
 
     on_each(run.path, finish, progress)
-    result = run_report(ReportRequest(run.path))
-    require_goals(run, str(result.report))
-    require_answers(run, searched)
-    return replace(
-        result, front=read_front(run)["front"], dashboard=dashboard_command(run, storage)
+    result = replace(
+        run_report(ReportRequest(run.path)),
+        front=read_front(run)["front"],
+        dashboard=dashboard_command(run, storage),
     )
+    require_goals(run, result)
+    require_answers(run, searched, result)
+    return result
 
 
 def _profiled(
@@ -83,13 +86,13 @@ def _profiled(
     return recipe.model_copy(update={"platform": str(path)})
 
 
-def require_goals(run: RunDirectory, report: str) -> None:
+def require_goals(run: RunDirectory, result: RunResult) -> None:
     """Refuse results that miss their goals, from measured values only.
 
     The speed-up is the benched one; the drop is that of the validation metric, from the files.
 
     Raises:
-        BudgetError: a goal is missed; says which, and by how much.
+        BudgetError: a goal is missed; says which, and by how much, and has ``result``.
     """
     runs = {member.path.name: member for member in run.members()} or {"": run}
     missed = {name: misses(one.read_result()) for name, one in runs.items()}
@@ -102,5 +105,6 @@ def require_goals(run: RunDirectory, report: str) -> None:
         goal = "the goal is" if len(runs) == 1 else f"{len(found)} of {len(runs)} goals are"
         raise BudgetError(
             f"{goal} missed: {'; '.join(found)}",
-            hint=f"see {report}; train longer, allow a larger drop, or ask for less speed",
+            hint=f"see {result.report}; train longer, allow a larger drop, or ask for less speed",
+            found=result,
         )

@@ -67,11 +67,12 @@ def run_search(request: SearchRequest, progress: Progress = silent) -> RunResult
     document = search_run(
         run, recipe, prepared, request.storage, progress, trust=request.trust_checkpoint
     )
-    require_answers(run, document)
-    return RunResult(
+    result = RunResult(
         run.path, document,
         front=read_front(run)["front"], dashboard=dashboard_command(run, request.storage),
     )  # fmt: skip
+    require_answers(run, document, result)
+    return result
 
 
 def default_folder(prepared: PreparedModel) -> Path:

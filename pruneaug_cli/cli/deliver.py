@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from pruneaug_cli.cli.display import ProgressDisplay
+from pruneaug_cli.errors import BudgetError
 from pruneaug_cli.files import dump_json
 from pruneaug_cli.progress import Progress
 from pruneaug_cli.report.table import Table
@@ -35,16 +36,27 @@ def deliver(
 ) -> Answer:
     """Run ``use_case``, print its result, and return it.
 
+    A result that misses its goals is printed too, before the refusal.
+
     Args:
         use_case: ``run_<command>`` of ``app``.
         request: what it is asked.
         view: turns the result's document into tables.
         as_json: whether stdout gets the document instead of the tables.
     """
-    with ProgressDisplay(sys.stderr) as progress:
-        result = use_case(request, progress)
-    document = result.to_json()
-    print_tables(view(document), sys.stderr if as_json else sys.stdout)
-    if as_json:
-        sys.stdout.write(dump_json(document))
+
+    def show(result: Result) -> None:
+        document = result.to_json()
+        print_tables(view(document), sys.stderr if as_json else sys.stdout)
+        if as_json:
+            sys.stdout.write(dump_json(document))
+
+    try:
+        with ProgressDisplay(sys.stderr) as progress:
+            result = use_case(request, progress)
+    except BudgetError as error:
+        if error.found is not None:
+            show(error.found)
+        raise
+    show(result)
     return result

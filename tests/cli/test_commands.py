@@ -36,6 +36,7 @@ from pruneaug_cli.app.results import (
     PreflightTarget,
     RunResult,
 )
+from pruneaug_cli.errors import BudgetError
 from pruneaug_cli.progress import Step
 
 DATA = Path(__file__).parents[1] / "data"
@@ -219,6 +220,24 @@ def test_json_puts_one_versioned_document_on_stdout_and_all_else_on_stderr(
     assert document == json.loads(json.dumps(result.to_json()))
     assert document["schema_version"] == 1
     assert len(outcome.err.splitlines()) > 2
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_result_that_misses_its_goal_is_shown_before_the_refusal(
+    invoke, replace_use_case, as_json
+):
+    result = RunResult(Path("r"), {"schema_version": 1, "speedup": 1.5})
+
+    def miss(request, progress):
+        raise BudgetError("the goal is missed", hint="ask for less", found=result)
+
+    replace_use_case("run", "run_run", miss)
+    outcome = invoke("run", "recipe.yaml", *(["--json"] if as_json else []))
+    assert outcome.code == BudgetError.exit_code
+    *tables, error, hint = outcome.err.splitlines()
+    assert [error, hint] == ["pruneaug: error: the goal is missed", "  hint: ask for less"]
+    assert bool(tables) == as_json
+    assert json.loads(outcome.out)["speedup"] == 1.5 if as_json else "1.50" in outcome.out
 
 
 def test_values_that_are_not_numbers_become_null_in_json(invoke, replace_use_case):

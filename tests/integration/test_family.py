@@ -252,8 +252,9 @@ def test_a_goal_without_an_answer_is_named_and_the_others_keep_theirs(
         return first, BudgetError("none of 8 plans evaluated loses 0 or less", hint="more trials")
 
     monkeypatch.setattr("pruneaug_cli.app.search.run_family", without_the_second)
-    outcome = invoke("search", "--recipe", recipe, "--run", family)
+    outcome = invoke("search", "--recipe", recipe, "--run", family, "--json")
     assert outcome.code == 6
+    assert [entry["name"] for entry in json.loads(outcome.out)["unanswered"]] == ["1.6x"]
     assert "error: goal 1.6x: none of 8 plans evaluated loses 0 or less" in outcome.err
     assert f"hint: more trials; the others have their plans: {family / '1.2x'}" in outcome.err
     result = read(family / "result.json")

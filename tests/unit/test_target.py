@@ -10,9 +10,11 @@ from pruneaug_cli.app.front import read_front, trial_of
 from pruneaug_cli.app.margin import give_up, may_tighten, planned_latency_s, steps, tighten
 from pruneaug_cli.app.outcome import drop_of, misses, slowness
 from pruneaug_cli.app.recipe_reader import read_recipe
+from pruneaug_cli.app.results import RunResult
+from pruneaug_cli.app.run import require_goals
 from pruneaug_cli.app.run_directory import RunDirectory, StoredPlan
 from pruneaug_cli.core import DENSE, Plan
-from pruneaug_cli.errors import RunError
+from pruneaug_cli.errors import BudgetError, RunError
 from pruneaug_cli.report.family import tightened_note
 
 DENSE_S = 0.012
@@ -61,6 +63,17 @@ def test_a_metric_where_less_is_better_falls_upwards():
     known = document({"max_drop": 0.01}, metric=0.99) | {"higher_is_better": False}
     assert drop_of(known) == pytest.approx(0.02)
     assert len(misses(known)) == 1
+
+
+def test_a_missed_goal_is_refused_with_the_result(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.update_result(document(SPEEDUP))
+    result = RunResult(tmp_path, {}, report=tmp_path / "report.html")
+    with pytest.raises(BudgetError) as refusal:
+        require_goals(run, result)
+    assert str(refusal.value) == "the goal is missed: the measured speed-up is 2.50, less than 3"
+    assert refusal.value.hint.startswith(f"see {result.report}; train longer")
+    assert refusal.value.found is result
 
 
 @pytest.fixture
