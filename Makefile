@@ -40,7 +40,7 @@ bench: install  ## short benchmark of layers and whole networks against dense ON
 	$(BIN)/python benchmarks/models.py --networks resnet20-32,resnet18-64,mlp-b16 --sparsity 0.9 --seconds 3 --stock --jsonl runs/models.jsonl
 	$(BIN)/python benchmarks/table.py runs/models.jsonl runs/kernels.jsonl
 
-results: demo  ## everything in docs/benchmarks.md measured anew, other engines too (about an hour)
+results: demo  ## layers and networks of docs/benchmarks.md measured anew, other engines too (about an hour)
 	$(BIN)/python benchmarks/models.py --networks all --exported runs/digits-cnn --sparsity 0.9,0.75 --dense-regions --stock --predict 60 --peers deepsparse,openvino --jsonl runs/models.jsonl
 	$(BIN)/python benchmarks/kernels.py --shapes benchmarks/shapes/single-layers.txt --blocks 8x1,32x1 --sparsities 0.5,0.75,0.9 --via onnxruntime --reference scipy,torch --seconds 2 --jsonl runs/nodes.jsonl
 	$(BIN)/python benchmarks/kernels.py --shapes benchmarks/shapes/single-layers.txt --blocks 8x1,32x1 --sparsities 0.5,0.75,0.9 --via ctypes --seconds 2 --jsonl runs/kernels.jsonl

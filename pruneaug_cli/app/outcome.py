@@ -147,6 +147,14 @@ def misses(document: Document) -> list[str]:
     return found
 
 
+def judged(document: Document) -> Document:
+    """The document of a run with ``missed``, once both files were timed.
+
+    Never kept in a file: another goal may be asked of the same plan.
+    """
+    return {**document, "missed": misses(document)} if "speedup" in document else document
+
+
 def _space(pricing: Pricing, problem: SearchProblem) -> list[Document]:
     """What is left after each cut; last, what is left when harm is known too."""
     known = preflight(problem)

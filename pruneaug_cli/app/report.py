@@ -1,6 +1,7 @@
 """``pruneaug report``: read a run's result, write its HTML."""
 
 from pruneaug_cli.app.family import on_each
+from pruneaug_cli.app.outcome import judged
 from pruneaug_cli.app.requests import ReportRequest
 from pruneaug_cli.app.results import Document, RunResult
 from pruneaug_cli.app.run_directory import RunDirectory
@@ -27,6 +28,6 @@ def run_report(request: ReportRequest, progress: Progress = silent) -> RunResult
 
 def write_report(run: RunDirectory) -> RunResult:
     """Render what is known of a run so far."""
-    document = run.read_result()
+    document = judged(run.read_result())
     write_text(run.report, render_html(document))
     return RunResult(run.path, document, run.report)

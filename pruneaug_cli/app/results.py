@@ -46,6 +46,8 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
     trials               how many were evaluated
     tightened            steps by which a missed latency target was tightened (``app/margin.py``)
     member               in a member of a family: its name, also that of its folder
+    missed               [sentence]: how the measured files miss the goal; empty: they keep it.
+                         Printed by ``bench``, ``report`` and ``run``; not in the file
     finetune             {epochs, metric_before, metric_after, settings}: the last a digest
     export               {max_abs_diff_library, max_abs_diff_stock, tolerance, sparsity {layer: s},
                          regions, outside [{op, name, reason}], memory {weights_bytes,

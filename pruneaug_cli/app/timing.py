@@ -12,6 +12,7 @@ from typing import Any
 from pruneaug_cli.app.bench import recorded_batch
 from pruneaug_cli.app.export import write_models
 from pruneaug_cli.app.family import on_each
+from pruneaug_cli.app.outcome import judged
 from pruneaug_cli.app.pacing import pace_of
 from pruneaug_cli.app.prepared import PreparedModel
 from pruneaug_cli.app.recipe import Recipe
@@ -34,7 +35,7 @@ def run_bench_run(request: BenchRunRequest, progress: Progress = silent) -> RunR
         said = {"threads": request.threads, "budget_s": request.seconds}
         news = {key: value for key, value in said.items() if value is not None}
         changed = recipe.model_copy(update={"bench": recipe.bench.model_copy(update=news)})
-        return bench_run(run, changed, progress)
+        return judged(bench_run(run, changed, progress))
 
     return on_each(request.run_dir, bench, progress)
 

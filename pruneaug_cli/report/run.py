@@ -1,7 +1,7 @@
 """Where a run stands, as tables: the result, the plan, and what has not run yet."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pruneaug_cli.report.family import family_table, tightened_note
@@ -93,7 +93,16 @@ def _goal_note(document: Document) -> str:
         "" if speedup is None else f"speed-up of at least {show('times', speedup)}",
     ]
     asked = [part for part in asked if part]
-    return f"Goal: {', '.join(asked)}." if asked else ""
+    if not asked:
+        return ""
+    return f"Goal: {', '.join(asked)}.{_verdict(document.get('missed'))}"
+
+
+def _verdict(missed: Sequence[str] | None) -> str:
+    """Whether the measured files keep the goal; nothing before they were timed."""
+    if missed is None:
+        return ""
+    return f" It is missed: {'; '.join(missed)}." if missed else " It is kept, as measured."
 
 
 def _changes_note(document: Document) -> str:

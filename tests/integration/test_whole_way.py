@@ -52,6 +52,7 @@ def test_one_recipe_goes_the_whole_way(run_dir):
         result["dense"]["latency_s"] / result["sparse"]["latency_s"]
     )
     assert result["dense"]["metric"] - result["sparse"]["metric"] <= 0.05
+    assert "It is kept, as measured." in (run_dir / "report.html").read_text()
     assert result["sparse"]["size_bytes"] < result["dense"]["size_bytes"]
     assert result["export"]["max_abs_diff_library"] <= result["export"]["tolerance"]
     assert result["export"]["max_abs_diff_stock"] <= result["export"]["tolerance"]

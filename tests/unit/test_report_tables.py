@@ -192,6 +192,20 @@ def test_finalists_are_shown_with_their_metric_before_and_after_training():
     assert finalists_tables({"search": {"trials": []}}) == finalists_tables({}) == ()
 
 
+@pytest.mark.parametrize(
+    ("known", "verdict"),
+    [
+        ({}, ""),
+        ({"missed": []}, " It is kept, as measured."),
+        ({"missed": ["the metric fell by 0.02, more than 0.01"]},
+         " It is missed: the metric fell by 0.02, more than 0.01."),
+    ],
+)  # fmt: skip
+def test_what_was_measured_is_held_to_the_goal(known, verdict):
+    result, *_ = run_view({"goal": {"max_drop": 0.01}, **known})
+    assert f"Goal: lose at most 0.0100.{verdict}" in result.notes
+
+
 def test_what_a_plan_is_expected_to_lose_is_told_until_it_is_trained():
     note = (
         "By the divergence of its outputs the plan loses about 0.0170 on data "

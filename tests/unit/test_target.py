@@ -10,6 +10,7 @@ from pruneaug_cli.app.front import read_front, trial_of
 from pruneaug_cli.app.margin import give_up, may_tighten, planned_latency_s, steps, tighten
 from pruneaug_cli.app.outcome import drop_of, misses, slowness
 from pruneaug_cli.app.recipe_reader import read_recipe
+from pruneaug_cli.app.report import write_report
 from pruneaug_cli.app.results import RunResult
 from pruneaug_cli.app.run import require_goals
 from pruneaug_cli.app.run_directory import RunDirectory, StoredPlan
@@ -74,6 +75,8 @@ def test_a_missed_goal_is_refused_with_the_result(tmp_path):
     assert str(refusal.value) == "the goal is missed: the measured speed-up is 2.50, less than 3"
     assert refusal.value.hint.startswith(f"see {result.report}; train longer")
     assert refusal.value.found is result
+    assert write_report(run).document["missed"] == ["the measured speed-up is 2.50, less than 3"]
+    assert "missed" not in run.read_result()
 
 
 @pytest.fixture
