@@ -11,6 +11,7 @@ PruneaugError              1   base class; never raised itself
 │   ├── RecipeError            a recipe has unknown keys or values out of range
 │   ├── ModelFileError         an ONNX file is damaged, or is not what it says
 │   └── RunError               a run directory lacks what this step needs
+│       └── DivergedError      training came to numbers that are not finite
 ├── UnsupportedError       4   a sensible request that this build cannot serve
 ├── ToolchainError         5   the C compiler is missing, or rejected a kernel
 ├── BudgetError            6   no plan meets the target
@@ -74,6 +75,10 @@ class ModelFileError(InputError):
 
 class RunError(InputError):
     """A run directory lacks what this step needs."""
+
+
+class DivergedError(RunError):
+    """Training came to a loss or gradient that is not a finite number."""
 
 
 class UnsupportedError(PruneaugError):

@@ -80,9 +80,9 @@ def keep_plan(
 
 
 def _is_stored(run: RunDirectory, stored: StoredPlan) -> bool:
-    """Whether an earlier search of this run ended with the same plan, and said so."""
-    written = run.plan.exists() and run.pruned.exists() and "sparse" in run.read_result()
-    return written and run.read_plan() == stored
+    """Whether an earlier search of this run ended with the same plan, and said so to the end."""
+    said = run.plan.exists() and run.pruned.exists() and run.read_result().get("plan")
+    return said == stored.plan.to_json() and run.read_plan() == stored
 
 
 def _store(run: RunDirectory, stored: StoredPlan, basis: Basis) -> None:

@@ -1,6 +1,7 @@
 """A short training of the best few plans of a search, which decides between them."""
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from pruneaug_cli.app.finetune import own_optimizer
 from pruneaug_cli.app.recipe import Recipe
 from pruneaug_cli.app.run_directory import RunDirectory
 from pruneaug_cli.core import BlockMask, Plan
+from pruneaug_cli.errors import DivergedError, MetricError
 from pruneaug_cli.evaluation import stitch
 from pruneaug_cli.files import digest_text, dump_json
 from pruneaug_cli.progress import Progress, Step
@@ -89,10 +91,16 @@ class _Trainer:
         self._topic = f"finalist-{decided_by[:12]}"
 
     def __call__(self, trial: Trial) -> float | None:
-        """The metric after the training; None where it is not known and no time is left."""
+        """The metric after the training; None where it is not known and no time is left.
+
+        NaN when training diverged, or has led to weights without a metric.
+        """
         metric = self._remarks.find(trial.number, self._topic)
         if metric is None and self._in_time():
-            metric = self._train(trial)
+            try:
+                metric = self._train(trial)
+            except (DivergedError, MetricError):
+                metric = math.nan
             self._remarks.write(trial.number, self._topic, metric)
             self._state_path(trial).unlink(missing_ok=True)
         return metric

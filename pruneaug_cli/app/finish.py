@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pruneaug_cli.app.export import export_run
 from pruneaug_cli.app.finetune import finetune_run, is_trained
-from pruneaug_cli.app.margin import give_up, may_tighten, tighten
+from pruneaug_cli.app.margin import may_tighten, tighter, write_step
 from pruneaug_cli.app.prepared import PreparedModel
 from pruneaug_cli.app.pricing import Pricing, price
 from pruneaug_cli.app.recipe import Recipe
@@ -68,18 +68,21 @@ class Finish:
 
     def _ask_again(self, measured: Document) -> bool:
         """Whether the measurement misses the target and the study had a faster plan."""
-        if not tighten(self.run, self.recipe, self._pricing(), measured):
+        pricing = self._pricing()
+        step = tighter(self.run, self.recipe, pricing, measured)
+        if step is None:
             return False
         more = max(2, math.ceil(_MORE * self.recipe.search.trials))
         try:
             search_run(
                 self.run, self.recipe, self.prepared, self.storage, self.progress,
-                trust=self.trust, more=more,
+                trust=self.trust, more=more, planned_s=step["planned_latency_s"],
             )  # fmt: skip
         except BudgetError as error:
-            give_up(self.run, str(error))
-            return False
-        return True
+            step["reason"] = str(error)
+        # not before: who was killed meanwhile begins this step again
+        write_step(self.run, self.recipe, pricing, step)
+        return step["reason"] is None
 
     def _pricing(self) -> Pricing:
         return price(self.prepared, self.recipe, self.run, self.progress)

@@ -48,18 +48,18 @@ def may_tighten(run: RunDirectory, recipe: Recipe, pricing: Pricing) -> bool:
     return has_target and len(earlier) < TIMES and all(step["reason"] is None for step in earlier)
 
 
-def tighten(
+def tighter(
     run: RunDirectory, recipe: Recipe, pricing: Pricing, measured: Mapping[str, Any]
-) -> bool:
-    """Write down what a measurement says of the margin; False when it asks for nothing.
+) -> dict[str, Any] | None:
+    """The step that a measurement asks for; None when it asks for nothing.
 
     ``measured``: the document of a run, with ``speedup`` and ``sparse.latency_s``.
     """
-    slow, earlier = slowness(dict(measured)), steps(run, recipe, pricing)
+    slow = slowness(dict(measured))
     if slow is None or slow <= 1.0 or not may_tighten(run, recipe, pricing):
-        return False
+        return None
     predicted_s = run.read_plan().predicted_latency_s
-    step = {
+    return {
         "target_latency_s": pricing.target_latency_s(recipe),
         "profile": pricing.digest(),
         "predicted_latency_s": predicted_s,
@@ -68,11 +68,10 @@ def tighten(
         "planned_latency_s": predicted_s / slow * (1.0 - _SLACK),
         "reason": None,
     }
-    run.update_result({"tightened": [*earlier, step]})
-    return True
 
 
-def give_up(run: RunDirectory, reason: str) -> None:
-    """The last step found no plan: the one before it stays."""
-    *earlier, last = run.read_result()["tightened"]
-    run.update_result({"tightened": [*earlier, {**last, "reason": reason}]})
+def write_step(
+    run: RunDirectory, recipe: Recipe, pricing: Pricing, step: Mapping[str, Any]
+) -> None:
+    """Keep a step, once the study was asked again; with a ``reason`` the plan before it stays."""
+    run.update_result({"tightened": [*steps(run, recipe, pricing), dict(step)]})

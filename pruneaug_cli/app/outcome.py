@@ -1,5 +1,6 @@
 """What a search found, as the part of ``result.json`` that it fills (see ``app/results.py``)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -265,7 +266,11 @@ def _study(recipe: Recipe, prepared: PreparedModel, found: SearchResult) -> Docu
 def _finalists(found: SearchResult) -> list[Document]:
     before = {trial.number: trial.metric for trial in found.trials}
     return [
-        {"trial": f.trial, "metric_before": before[f.trial], "metric_after": f.metric}
+        {
+            "trial": f.trial,
+            "metric_before": before[f.trial],
+            "metric_after": f.metric if math.isfinite(f.metric) else None,
+        }
         for f in found.finalists
     ]
 

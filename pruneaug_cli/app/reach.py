@@ -26,6 +26,21 @@ def require_choices(candidates: Candidates) -> None:
             )
 
 
+def require_gain(problem: SearchProblem) -> None:
+    """Refuse a search of which no plan is predicted to be faster than the dense one.
+
+    Raises:
+        BudgetError: so it is.
+    """
+    known = preflight(problem)
+    if known.fastest_s >= known.dense_s:
+        raise BudgetError(
+            "no choice of any layer is predicted to be faster than staying dense",
+            hint="profile more blocks and higher sparsities, or look at the recipe's layers, "
+            "search.blocks and search.sparsities",
+        )
+
+
 def require_all_reachable(
     asked: Mapping[str, tuple[Recipe, SearchProblem]], pricing: Pricing
 ) -> None:

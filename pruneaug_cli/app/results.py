@@ -41,7 +41,8 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
                          an estimate and samples of those there are where an evaluation ended early,
                          else null; left_out how many plans were tried and have no metric;
                          finalists [{trial, metric_before, metric_after}] in the order they were
-                         trained, metric_before one-shot; finalists_untrained whether more would
+                         trained, metric_before one-shot, metric_after null where training diverged;
+                         finalists_untrained whether more would
                          have been trained, had there been time
     trials               how many were evaluated
     tightened            steps by which a missed latency target was tightened (``app/margin.py``)

@@ -23,7 +23,7 @@ from pruneaug_cli.app.front import read_front
 from pruneaug_cli.app.margin import planned_latency_s
 from pruneaug_cli.app.prepared import PreparedModel, prepare_recipe
 from pruneaug_cli.app.pricing import Pricing, price
-from pruneaug_cli.app.reach import require_all_reachable, require_choices
+from pruneaug_cli.app.reach import require_all_reachable, require_choices, require_gain
 from pruneaug_cli.app.recipe import Recipe, dump_recipe
 from pruneaug_cli.app.recipe_reader import read_recipe
 from pruneaug_cli.app.requests import SearchRequest
@@ -89,12 +89,13 @@ def search_run(
     *,
     trust: bool = False,
     more: int = 0,
+    planned_s: float | None = None,
 ) -> Document:
     """Search, and leave plan, pruned weights and result in the run's folder, or in the members'.
 
     What can be refused from names and prices alone is refused before anything is spent. ``trust``:
     as in :func:`prepare_recipe`, for the workers. ``more``: evaluate so many plans more than there
-    are, whatever the recipe says.
+    are, whatever the recipe says. ``planned_s``: plan for this latency, not as planned before.
     """
     started = time.monotonic()
     _require_names(recipe, prepared, storage)
@@ -102,38 +103,33 @@ def search_run(
     pricing = price(prepared, recipe, run, progress)
     url, name = _study_of(run, storage)
     made_with = _made_with(recipe, prepared)
-    _require_answerable(recipe, asked, pricing, url, name, made_with)
+    planned = {
+        member: planned_s or planned_latency_s(*one, pricing) for member, one in asked.items()
+    }
+    _require_answerable(recipe, asked, planned, pricing, url, name, made_with)
     dense = prepared.task.quick_evaluate(prepared.model, "cpu")
     database = make_database(run, recipe, prepared, pricing.candidates, progress)
-    problems = [_problem(*one, prepared, pricing, database, dense) for one in asked.values()]
+    problems = _problems(asked, planned, prepared, pricing, database, dense)
     stop = early_stop(recipe, prepared, dense, largest_drop(problems))
     basis = Basis(prepared, pricing, database, stitched(prepared, database, stop))
     make = MakeEvaluator.of(recipe, run.database, stop, trust=trust)
     ends_s = time.monotonic() + (recipe.search.timeout_s or math.inf)
     with _engine(recipe, basis.evaluator, make) as engine:
         found = run_family(
-            problems,
-            engine,
-            strategy=recipe.search.strategy,
-            storage=url,
-            study_name=name,
-            trials=recipe.search.trials,
-            more=more,
-            timeout_s=recipe.search.timeout_s,
-            seed=recipe.seed,
-            made_with=made_with,
+            problems, engine, strategy=recipe.search.strategy, storage=url, study_name=name,
+            trials=recipe.search.trials, more=more, timeout_s=recipe.search.timeout_s,
+            seed=recipe.seed, made_with=made_with,
             progress=_beside(pricing.network.dense_latency_s, progress),
-        )
+        )  # fmt: skip
     _accept(run, recipe, pricing)
     answers = []
-    for (own, goal), problem, best in zip(asked.values(), problems, found, strict=True):
+    for member, one, problem, best in zip(asked, asked.values(), problems, found, strict=True):
         if isinstance(best, SearchResult):
-            tell = labelled(progress, "" if own is run else own.path.name)
             best = choose(
-                own, goal, basis, problem, best, storage=url,
-                in_time=lambda: time.monotonic() < ends_s, progress=tell,
+                *one, basis, problem, best, storage=url,
+                in_time=lambda: time.monotonic() < ends_s, progress=labelled(progress, member),
             )  # fmt: skip
-        answers.append(Answer(own, goal, problem, best))
+        answers.append(Answer(*one, problem, best))
     return keep_answers(run, recipe, basis, answers, seconds=time.monotonic() - started)
 
 
@@ -165,6 +161,7 @@ def _made_with(recipe: Recipe, prepared: PreparedModel) -> dict[str, Setting]:
 def _require_answerable(
     recipe: Recipe,
     asked: Mapping[str, tuple[RunDirectory, Recipe]],
+    planned: Mapping[str, float | None],
     pricing: Pricing,
     storage: str,
     study: str,
@@ -172,9 +169,12 @@ def _require_answerable(
 ) -> None:
     """Refuse what is told without harms: goals out of reach, and a study of something else."""
     require_choices(pricing.candidates)
-    questions = {name: (one[1], _priced(*one, pricing)) for name, one in asked.items()}
-    require_all_reachable(questions, pricing)
+    questions = {  # before any harm is known: enough to say which latencies can be reached
+        name: (goal, _question(goal, pricing, planned[name])) for name, (_, goal) in asked.items()
+    }
     first, *_ = (problem for _, problem in questions.values())
+    require_gain(first)
+    require_all_reachable(questions, pricing)
     require_same_study(
         storage, study, problem=first, strategy=recipe.search.strategy, seed=recipe.seed,
         made_with=made_with,
@@ -254,11 +254,6 @@ def look_ahead(prepared: PreparedModel, recipe: Recipe, pricing: Pricing) -> Pre
     )
 
 
-def _priced(run: RunDirectory, recipe: Recipe, pricing: Pricing) -> SearchProblem:
-    """The problem before any harm is known: enough to say which latencies can be reached."""
-    return _question(recipe, pricing, planned_latency_s(run, recipe, pricing))
-
-
 def _question(recipe: Recipe, pricing: Pricing, planned_s: float | None) -> SearchProblem:
     return SearchProblem(
         pricing.options(),
@@ -269,15 +264,28 @@ def _question(recipe: Recipe, pricing: Pricing, planned_s: float | None) -> Sear
     )
 
 
+def _problems(
+    asked: Mapping[str, tuple[RunDirectory, Recipe]],
+    planned: Mapping[str, float | None],
+    prepared: PreparedModel,
+    pricing: Pricing,
+    database: LayerDatabase,
+    dense: float,
+) -> list[SearchProblem]:
+    return [
+        _problem(goal, planned[member], prepared, pricing, database, dense)
+        for member, (_, goal) in asked.items()
+    ]
+
+
 def _problem(
-    run: RunDirectory,
     recipe: Recipe,
+    target: float | None,
     prepared: PreparedModel,
     pricing: Pricing,
     database: LayerDatabase,
     dense_metric: float,
 ) -> SearchProblem:
-    target = planned_latency_s(run, recipe, pricing)
     drop, recovery = recipe.goal.max_drop, 0.0
     if drop is not None and prepared.is_trained_by(recipe):
         recovery = recipe.search.recovery

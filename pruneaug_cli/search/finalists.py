@@ -10,7 +10,7 @@ best ``PER_BAND`` plans.
 - A target is given: the two bands next to it. The most accurate after training wins.
 
 Who has no time for all of them chooses among those that were trained; without any the search's
-answer stays.
+answer stays. A finalist whose training diverged is out.
 """
 
 import math
@@ -28,7 +28,8 @@ _WIDTH = math.log(1.05)
 _BANDS_WITHIN = 2
 
 Train = Callable[[Trial], float | None]
-"""Trains the plan of a trial for a short time and returns its metric; None: no time is left."""
+"""Trains the plan of a trial for a short time and returns its metric; None: no time is left; NaN:
+it has none any more."""
 
 
 def choose_finalist(
@@ -48,16 +49,18 @@ def choose_finalist(
     trainings = _Trainings(train)
     if problem.target_latency_s is not None:
         _within(problem, found, trainings, problem.target_latency_s)
-        kept = finalists = trainings.finalists
+        finalists = trainings.finalists
+        kept = measured = [f for f in finalists if math.isfinite(f.metric)]
     else:
         allowed = replace(problem, max_drop=max_drop)
         _towards_the_drop(allowed, found, trainings)
         finalists = trainings.finalists
-        kept = [f for f in finalists if allowed.excess_drop(problem.drop(f.metric)) <= 0.0]
+        measured = [f for f in finalists if math.isfinite(f.metric)]
+        kept = [f for f in measured if allowed.excess_drop(problem.drop(f.metric)) <= 0.0]
     found = replace(
         found, finalists=tuple(finalists), finalists_untrained=trainings.are_out_of_time
     )
-    if not finalists:
+    if not measured:
         return found
     trials = {trial.number: trial for trial in found.trials}
 
@@ -67,7 +70,7 @@ def choose_finalist(
         order = (latency_s, drop) if fastest_first else (drop, latency_s)
         return (*order, finalist.trial)
 
-    winner = min(kept or finalists, key=rank)
+    winner = min(kept or measured, key=rank)
     return replace(found, best=trials[winner.trial])
 
 
@@ -99,7 +102,8 @@ def _towards_the_drop(problem: SearchProblem, found: SearchResult, train: _Train
     def keeps(plans: Sequence[Trial]) -> bool:
         """Whether a plan of the band keeps the drop; the rest of the band is not trained then."""
         metrics = map(train, plans)
-        return any(m is not None and problem.excess_drop(problem.drop(m)) <= 0.0 for m in metrics)
+        found = (problem.drop(m) for m in metrics if m is not None and math.isfinite(m))
+        return any(problem.excess_drop(drop) <= 0.0 for drop in found)
 
     if keeps(own):
         faster = sorted((index for index in bands if index < 0), reverse=True)

@@ -94,6 +94,10 @@ def _mismatch(name: str, key: str, found: object, expected: object) -> InputErro
             hint="use another run directory",
         )
     return UsageError(
-        f"study {name!r} was made with {key} {found!r}, not {expected!r}",
-        hint=f"continue with {key} {found!r}, or use another run directory",
+        f"study {name!r} was made with {key} {_said(found)}, not {_said(expected)}",
+        hint=f"continue with {key} {_said(found)}, or use another run directory",
     )
+
+
+def _said(setting: object) -> str:
+    return "null" if setting is None else repr(setting)

@@ -49,11 +49,15 @@ class Search:
         self._space = strategy.space(problem)
         self._flying: dict[Plan, int] = {}  # to the storage's keys
         self._faults = Counter[type[Exception]]()
+        self._is_given_up = False
         self._swept_s = -math.inf
         self.evaluations = 0
 
     def run(self, trials: int, left_s: Callable[[], float], progress: Progress) -> None:
-        """Evaluate plans until as many ``trials`` are complete, or time or plans have run out."""
+        """Evaluate plans until as many ``trials`` are complete, or time or plans have run out.
+
+        Or until plan after plan has no metric: what is known answers then, if anything is.
+        """
         self._study.sweep()
         try:
             while True:
@@ -79,6 +83,8 @@ class Search:
         """Give every free worker a plan; return the record that leaves none to begin, if any."""
         nothing = None
         while nothing is None and len(self._flying) < self._engine.workers and in_time():
+            if self._is_given_up:
+                break
             nothing = self._begin(trials)
         return nothing
 
@@ -130,13 +136,20 @@ class Search:
                 self._study.fail(key, "no metric" if isinstance(result, MetricError) else None)
                 self._faults[type(result)] += 1
                 if self._faults[type(result)] >= _FAULTS:
-                    self._study.forgive()
-                    errors.append(_given_up(result))
+                    errors += self._give_up(result)
             else:
                 self._study.fail(key, "error")
                 errors.append(result)
         if errors:
             raise errors[0]
+
+    def _give_up(self, last: WorkerDiedError | MetricError) -> list[Exception]:
+        """End the search: an error, unless some plans have a metric and the others had none."""
+        self._is_given_up = True
+        if isinstance(last, MetricError) and self._study.record().known:
+            return []
+        self._study.forgive()
+        return [_given_up(last)]
 
     def _step(self, left_s: float) -> Step:
         record = self._study.record()
@@ -172,7 +185,8 @@ def _believed(problem: SearchProblem, record: Record) -> list[Trial]:
 
     A trial in flight is believed to do as well as the completed one that is nearest in latency, or
     as the dense model when there is none; so a strategy looks elsewhere meanwhile. A barred plan is
-    believed to lose too much, and is never an answer; it comes before all others.
+    believed to lose too much, and is never an answer; it comes before all others. Its outputs are
+    believed to differ more than any that are known, where that is known of plans.
 
     References:
         Ginsbourger, Le Riche and Carraro, "Kriging is well-suited to parallelize optimization",
@@ -193,9 +207,11 @@ def _believed(problem: SearchProblem, record: Record) -> list[Trial]:
 def _barred(problem: SearchProblem, record: Record) -> list[Trial]:
     loss = 2.0 * reference_drop(problem, record.known)
     metric = problem.dense_metric - (loss if problem.higher_is_better else -loss)
-    plans = sorted(record.barred, key=problem.latency_s)
+    known = [trial.divergence for trial in record.known if trial.divergence is not None]
+    divergence = 2.0 * max(known) if known else None
+    barred = sorted(record.barred, key=lambda proposal: problem.latency_s(proposal.plan))
     return [
-        Trial(number, plan, problem.latency_s(plan), metric, 0.0, "barred",
-              partial=Partial(metric, 0, 0, loss))
-        for number, plan in enumerate(plans, -len(plans))
+        Trial(number, one.plan, problem.latency_s(one.plan), metric, 0.0, "barred",
+              one.parameters, Partial(metric, 0, 0, loss), divergence)
+        for number, one in enumerate(barred, -len(barred))
     ]  # fmt: skip

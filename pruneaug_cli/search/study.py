@@ -10,7 +10,7 @@ drop that was of interest then. ``divergence`` is there where it was measured.
 
 Study attributes: ``schema_version``, ``fingerprint`` of the problem, ``prices`` alone,
 ``strategy``, ``seed``, and what else it was made with; ``begun:KEY``, how many trials were complete
-when a family of questions was first asked; ``forgiven``, the last trial when plans without a metric
+when a family of questions was first asked; ``forgiven``, the last trial when plans without a result
 had ended a search.
 
 Schema history (``schema_version``):
@@ -85,7 +85,7 @@ class Record:
     known: tuple[Trial, ...]
     running: tuple[Begun, ...]
     lost: tuple[Proposal, ...]
-    barred: frozenset[Plan]
+    barred: tuple[Proposal, ...]
 
 
 class Study:
@@ -118,17 +118,18 @@ class Study:
         running = tuple(_begun(t) for t in trials if t.state == TrialState.RUNNING)
         failed = [t for t in trials if t.state == TrialState.FAIL]
         taken = {trial.plan for trial in known} | {begun.proposal.plan for begun in running}
-        lost = {begun.proposal.plan: begun.proposal for begun in map(_begun, failed)}
+        begun = {begun.proposal.plan: begun.proposal for begun in map(_begun, failed)}
         barred = _barred(failed, int(self._study.user_attrs.get(_FORGIVEN, -1)))
+        lost = begun.keys() - taken - barred
         return Record(
             known,
             running,
-            tuple(lost[plan] for plan in lost if plan not in taken and plan not in barred),
-            barred,
+            tuple(proposal for plan, proposal in begun.items() if plan in lost),
+            tuple(proposal for plan, proposal in begun.items() if plan in barred - taken),
         )
 
     def forgive(self) -> None:
-        """Let plans without a metric be tried again: what ended a search may have been mended."""
+        """Let barred plans be tried again: what ended a search may have been mended."""
         numbers = [trial.number for trial in self._study.get_trials(deepcopy=False)]
         self._study.set_user_attr(_FORGIVEN, max(numbers, default=-1))
 
@@ -335,12 +336,11 @@ def _begun(trial: FrozenTrial) -> Begun:
 
 def _barred(failed: Sequence[FrozenTrial], forgiven: int) -> frozenset[Plan]:
     """Plans not to try again, given the trials that failed, and the last that is forgiven."""
-    plans = [(t.number, _begun(t).proposal.plan, t.user_attrs.get("failure")) for t in failed]
-    deaths = Counter(plan for _, plan, failure in plans if failure is None)
+    counted = [trial for trial in failed if trial.number > forgiven]
+    plans = [(_begun(trial).proposal.plan, trial.user_attrs.get("failure")) for trial in counted]
+    deaths = Counter(plan for plan, failure in plans if failure is None)
     deadly = {plan for plan, times in deaths.items() if times >= _DEATHS}
-    return frozenset(deadly).union(
-        plan for number, plan, failure in plans if failure == "no metric" and number > forgiven
-    )
+    return frozenset(deadly).union(plan for plan, failure in plans if failure == "no metric")
 
 
 def _written(partial: Partial) -> dict[str, float]:

@@ -48,7 +48,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Finalist:
-    """A trial by its number, and the metric of its plan after a short training."""
+    """A trial by its number, and the metric of its plan after a short training; NaN: none."""
 
     trial: int
     metric: float
@@ -168,7 +168,15 @@ def _rank(problem: SearchProblem, trial: Trial, drop: float) -> tuple[float, flo
 def _nothing_found(problem: SearchProblem, trials: Sequence[Trial]) -> BudgetError:
     if not trials:
         return BudgetError("the search evaluated no plan", hint="allow more trials, or more time")
-    judged = zip(trials, judged_drops(problem, trials), strict=True)
+    judged = list(zip(trials, judged_drops(problem, trials), strict=True))
+    within = [d for trial, d in judged if problem.excess(trial.predicted_latency_s, 0.0) <= 0.0]
+    if problem.target_latency_s is not None and within:  # their evaluations all ended early
+        return BudgetError(
+            f"none of {len(within)} plans evaluated within "
+            f"{milliseconds(problem.target_latency_s)} loses {problem.max_drop:g} or less: the "
+            f"nearest {_loses(problem)} about {min(within):.4g}",
+            hint="allow a larger drop, a slower target, or more trials",
+        )
     nearest, drop = min(judged, key=lambda one: problem.excess(one[0].predicted_latency_s, one[1]))
     latency = milliseconds(nearest.predicted_latency_s)
     if problem.target_latency_s is not None:

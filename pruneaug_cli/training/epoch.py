@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from pruneaug_cli.errors import RunError, TaskError
+from pruneaug_cli.errors import DivergedError, TaskError
 from pruneaug_cli.training.masking import WeightMasks
 from pruneaug_cli.training.memory import to_device
 from pruneaug_cli.training.objective import Objective
@@ -129,12 +129,12 @@ class EpochRunner:
         return found["loss"], found["penalty"]
 
 
-def _diverged(where: str, what: str, value: float, rule: StepRule) -> RunError:
+def _diverged(where: str, what: str, value: float, rule: StepRule) -> DivergedError:
     cures = [f"lower finetune.lr (the rate was {rule.optimizer.param_groups[0]['lr']:.3g})"]
     if rule.penalty is not None:
         cures.append("lower finetune.strength")
     cures.append("look for bad values in the training data")
-    return RunError(
+    return DivergedError(
         f"training diverged: {where}: the {what} is {value}, expected a finite number",
         hint=" or ".join(cures),
     )

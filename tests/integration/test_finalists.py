@@ -81,3 +81,22 @@ def test_no_finalist_is_begun_when_the_time_is_over(mini_profile, invoke, tmp_pa
     search = json.loads((run / "result.json").read_text())["search"]
     assert not search["finalists_untrained"]
     assert len(search["finalists"]) == len(trainings) >= 2
+
+
+def test_finalists_whose_training_diverges_leave_the_search_its_answer(
+    mini_profile, invoke, tmp_path
+):
+    run = tmp_path / "run"
+    words = (
+        "search", "--task", "builtin:digits-mini", "--platform", mini_profile, "--run", run,
+        "--max-drop", "0.05", "--trials", "4", "--set", "finetune.lr=1e30", "--json",
+    )  # fmt: skip
+    outcome = invoke(*words)
+    assert outcome.code == 0, outcome.err
+    finalists = json.loads(outcome.out)["search"]["finalists"]
+    assert finalists
+    assert all(entry["metric_after"] is None for entry in finalists)
+    assert (run / "plan.json").exists()
+    again = invoke(*words)
+    assert again.code == 0
+    assert "training finalist" not in again.err

@@ -107,6 +107,19 @@ def test_a_run_with_other_settings_of_the_training_trains_again(copied, recipe, 
     assert result["finetune"]["metric_before"] == one_shot[result["search"]["chosen"]]
 
 
+def test_who_was_killed_before_the_result_was_written_reports_no_other_plan(copied, recipe, invoke):
+    kept = json.loads((copied / "result.json").read_text())
+    plan = dict.fromkeys(kept["plan"], "dense")
+    stale = {**kept, "plan": plan, "sparse": {**kept["sparse"], "metric": 0.123}}
+    (copied / "result.json").write_text(json.dumps(stale))
+    outcome = invoke("search", "--recipe", recipe, "--run", copied, "--json")
+    assert outcome.code == 0, outcome.err
+    result = json.loads(outcome.out)
+    chosen = {trial["number"]: trial for trial in result["search"]["trials"]}
+    assert result["sparse"] == {"metric": chosen[result["search"]["chosen"]]["metric"]}
+    assert "speedup" not in result
+
+
 def test_the_prices_of_a_study_stay_with_it(copied, mini_profile, invoke, tmp_path):
     profile = json.loads(mini_profile.read_text())
     for measurement in profile["measurements"]:

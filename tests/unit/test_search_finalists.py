@@ -63,6 +63,22 @@ def test_where_none_keeps_the_drop_the_best_is_taken():
     assert decide(RELAXED, LADDER, {5: 0.88, 6: 0.87}) == (5, [5, 6])
 
 
+def test_one_whose_training_diverged_is_out():
+    nan = math.nan
+    assert outcome(RELAXED, {5: nan, 6: 0.895}) == (6, [5, 6])
+    assert outcome(RELAXED, {5: 0.90, 4: nan}) == (5, [5, 4])
+    assert outcome(RELAXED, {5: nan, 6: nan}) == (5, [5, 6])  # the search's answer stands
+    target = problem(target_latency_s=1.1**5)
+    assert outcome(target, {5: nan, 4: 0.7}, max_drop=None) == (4, [5, 4])
+
+
+def outcome(question, reached, max_drop=0.01):
+    train = Train(reached)
+    result = choose_finalist(question, found(question, *LADDER), train, max_drop=max_drop)
+    assert [finalist.trial for finalist in result.finalists] == train.asked
+    return result.best.number, train.asked
+
+
 def test_a_drop_is_kept_to_the_last_digit():
     assert decide(RELAXED, LADDER, {5: 0.9 - 0.01, 4: 0.0}) == (5, [5, 4])
 

@@ -1,8 +1,10 @@
 """The answer of a search: best, front, and the refusals when nothing answers."""
 
+from dataclasses import replace
+
 import pytest
 
-from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Option, Plan
+from pruneaug_cli.core import DENSE, BlockShape, LayerChoice, Option, Partial, Plan
 from pruneaug_cli.errors import BudgetError
 from pruneaug_cli.search import SearchProblem, Trial
 from pruneaug_cli.search.trial import answer, front_of
@@ -68,6 +70,16 @@ def test_without_an_answer_the_nearest_is_named(question, message, hint):
     with pytest.raises(BudgetError) as refusal:
         answer(ask(**question), TRIALS)
     assert (str(refusal.value), refusal.value.hint) == (message, hint)
+
+
+def test_where_all_plans_within_the_target_ended_early_the_drop_is_named():
+    early = [replace(one, partial=Partial(one.metric, 10, 99, 0.001)) for one in TRIALS[:2]]
+    with pytest.raises(BudgetError) as refusal:
+        answer(ask(max_drop=0.001, target_latency_s=2e-3), (*early, TRIALS[2]))
+    assert str(refusal.value) == (
+        "none of 2 plans evaluated within 2 ms loses 0.001 or less: the nearest loses about 0.01"
+    )
+    assert refusal.value.hint == "allow a larger drop, a slower target, or more trials"
 
 
 def test_without_trials_there_is_no_answer():

@@ -15,10 +15,12 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from pruneaug_cli.core import DENSE, BlockShape, Evaluation, LayerChoice, Option, Plan
 from pruneaug_cli.errors import MetricError, RunError, TaskError, UnsupportedError
-from pruneaug_cli.search import SearchProblem, run_search
+from pruneaug_cli.progress import silent
+from pruneaug_cli.search import STRATEGIES, SearchProblem, run_search
 from pruneaug_cli.search import storage as storage_module
 from pruneaug_cli.search.engine import Outcome, WorkerDiedError
 from pruneaug_cli.search.owner import is_gone, this_process
+from pruneaug_cli.search.run import Search
 from pruneaug_cli.search.strategies.contract import Proposal
 from pruneaug_cli.search.study import Study, open_study
 
@@ -33,6 +35,10 @@ ROW = (
 LAYERS = ("conv1", "conv2", "conv3", "fc")
 PROBLEM = SearchProblem(dict.fromkeys(LAYERS, ROW), 1e-4, 0.9, max_drop=0.1)
 PLANS = [Plan.of({**dict.fromkeys(LAYERS, DENSE), "fc": choice}) for choice in CHOICES]
+WEIGHTS = tuple(
+    Option(LayerChoice(BlockShape(1, 1), sparsity), 1e-3 - sparsity * 1e-4, sparsity * 0.02)
+    for sparsity in (0.25, 0.5, 0.75)
+)
 DIED = WorkerDiedError("signal SIGKILL")
 
 
@@ -161,16 +167,67 @@ def test_few_plans_none_of_which_has_a_metric_are_refused_too(storage):
     assert len(search(storage, evaluate, strategy="uniform").trials) == 6  # once it is mended
 
 
-def test_plan_after_plan_without_a_metric_ends_the_search_and_a_mended_one_tries_them(storage):
-    engine = Scripted(answers=dict.fromkeys(range(3, 100), Evaluation(float("nan"))))
+NAN = Evaluation(float("nan"))
+
+
+def test_where_plan_after_plan_has_no_metric_what_is_known_answers(storage):
+    engine = Scripted(answers=dict.fromkeys(range(3, 100), NAN))
+    found = search(storage, engine, trials=20)
+    assert len(found.trials) == 2
+    assert 10 <= found.left_out == len(engine.begun) - 2 <= 11  # one was in flight
+    again = search(storage, Scripted(), trials=6)
+    assert (len(again.trials), again.left_out) == (6, found.left_out)
+    assert not {trial.plan for trial in again.trials[2:]} & set(engine.begun)
+
+
+def test_where_no_plan_at_all_has_a_metric_the_search_ends_and_a_mended_one_tries_them(storage):
+    engine = Scripted(answers=dict.fromkeys(range(1, 100), NAN))
     with pytest.raises(TaskError, match=r"10 plans in a row have no metric .*returned nan") as end:
         search(storage, engine, trials=20)
     assert end.value.hint == "check evaluate() of the task on a pruned model"
-    assert states(storage).count("COMPLETE") == 2
-    mended = Scripted()
-    found = search(storage, mended, trials=14)
+    found = search(storage, Scripted(), trials=14)
     assert found.left_out == 0
     assert set(engine.begun) <= {trial.plan for trial in found.trials}
+
+
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+def test_every_strategy_goes_on_after_a_plan_without_a_metric(storage, strategy):
+    problem = SearchProblem(dict.fromkeys(LAYERS, (*ROW, *WEIGHTS)), 1e-4, 0.9, max_drop=0.1)
+    engine = Scripted(workers=1, answers={1: NAN})
+    found = run_search(
+        problem, engine, storage=storage, study_name="mine", strategy=strategy, trials=4
+    )
+    assert found.left_out == 1
+    assert engine.begun[0] not in {trial.plan for trial in found.trials}
+
+
+def test_a_plan_without_a_metric_is_believed_to_lose_too_much_where_it_was_tried(storage):
+    seen = []
+
+    class Watched:
+        def space(self, problem):
+            return STRATEGIES.create("tpe").space(problem)
+
+        def propose(self, problem, trials, draw):
+            seen.append(trials)
+            return STRATEGIES.create("tpe").propose(problem, trials, draw)
+
+    answers = {1: Evaluation(0.85, divergence=0.1), 2: NAN, 3: Evaluation(0.87, divergence=0.05)}
+    engine = Scripted(workers=1, answers=answers)
+    with study(storage) as opened:
+        Search(opened, Watched(), PROBLEM, engine, 0, 3).run(3, lambda: 1.0, silent)
+    barred, *others = seen[-1]
+    assert barred.plan == engine.begun[1]
+    assert barred.parameters.keys() == others[0].parameters.keys()
+    assert PROBLEM.drop(barred.metric) > PROBLEM.max_drop
+    assert (barred.divergence, barred.partial is None) == (0.2, False)
+
+
+def test_workers_that_died_are_forgiven_once_the_search_has_ended_for_them(storage):
+    with pytest.raises(UnsupportedError, match="10 workers in a row died"):
+        search(storage, Scripted(workers=1, answers=dict.fromkeys(range(1, 99), DIED)))
+    found = search(storage, Scripted(workers=1))
+    assert (len(found.trials), found.left_out) == (6, 0)
 
 
 def test_worker_after_worker_dying_ends_the_search(storage):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from pruneaug_cli.app.front import read_front, trial_of
-from pruneaug_cli.app.margin import give_up, may_tighten, planned_latency_s, steps, tighten
+from pruneaug_cli.app.margin import may_tighten, planned_latency_s, steps, tighter, write_step
 from pruneaug_cli.app.outcome import drop_of, misses, slowness
 from pruneaug_cli.app.recipe_reader import read_recipe
 from pruneaug_cli.app.report import write_report
@@ -99,30 +99,37 @@ def recipe():
     return read_recipe(None, overrides=TARGETS)
 
 
+def tighten(run, recipe, known=None, *, reason=None):
+    """What is done when ``known`` was measured; whether it asked for anything."""
+    step = tighter(run, recipe, priced(), known or document(SPEEDUP))
+    if step is not None:
+        write_step(run, recipe, priced(), {**step, "reason": reason})
+    return step is not None
+
+
 def test_a_missed_target_is_tightened_by_the_measured_error(run, recipe):
     assert planned_latency_s(run, recipe, priced()) == pytest.approx(0.0038)
-    assert tighten(run, recipe, priced(), document(SPEEDUP))
+    assert tighten(run, recipe)
     # predicted 3.8 ms became 1.2 times what is allowed; one percent more for the bench's noise
     assert planned_latency_s(run, recipe, priced()) == pytest.approx(0.0038 / 1.2 * 0.99)
 
 
 def test_it_is_tightened_twice_and_no_more(run, recipe):
-    assert [tighten(run, recipe, priced(), document(SPEEDUP)) for _ in range(3)] == [
+    assert [tighten(run, recipe) for _ in range(3)] == [
         True, True, False,
     ]  # fmt: skip
     assert len(steps(run, recipe, priced())) == 2
 
 
 def test_a_met_target_asks_for_nothing(run, recipe):
-    assert not tighten(run, recipe, priced(), document(SPEEDUP, speedup=3.0))
+    assert not tighten(run, recipe, document(SPEEDUP, speedup=3.0))
     assert planned_latency_s(run, recipe, priced()) == pytest.approx(0.0038)
 
 
 def test_where_no_plan_was_found_the_step_before_holds(run, recipe):
-    tighten(run, recipe, priced(), document(SPEEDUP))
+    tighten(run, recipe)
     first = planned_latency_s(run, recipe, priced())
-    tighten(run, recipe, priced(), document(SPEEDUP))
-    give_up(run, "no plan is that fast")
+    tighten(run, recipe, reason="no plan is that fast")
     assert planned_latency_s(run, recipe, priced()) == first
     assert not may_tighten(run, recipe, priced())
 
@@ -131,20 +138,20 @@ def test_where_no_plan_was_found_the_step_before_holds(run, recipe):
     ("goal", "digest"), [({"goal.target_speedup": 2.0}, "prices"), (TARGETS, "other prices")]
 )
 def test_what_was_measured_for_another_target_does_not_count(run, recipe, goal, digest):
-    tighten(run, recipe, priced(), document(SPEEDUP))
+    tighten(run, recipe)
     other = read_recipe(None, overrides={"goal.max_drop": None, **goal})
     assert steps(run, other, priced(digest)) == []
 
 
 def test_the_report_says_how_often_and_where_it_ended(run, recipe):
     assert tightened_note(None) == ""
-    tighten(run, recipe, priced(), document(SPEEDUP))
+    tighten(run, recipe)
     said = run.read_result()["tightened"]
     assert tightened_note(said) == (
         "The target was missed as measured and tightened once: at last to 3.135 ms predicted, "
         "after 4.800 ms were measured where 3.800 ms had been predicted."
     )
-    give_up(run, "no plan is that fast")
+    tighten(run, recipe, reason="no plan is that fast")
     assert tightened_note(run.read_result()["tightened"]).endswith(
         "; in vain: no plan is that fast."
     )

@@ -227,6 +227,8 @@ def _rung(problem: SearchProblem, rung: int) -> Proposal:
 def _bisection(problem: SearchProblem, trials: Sequence[Trial]) -> Proposal | None:
     if problem.target_latency_s is not None or incumbent(problem, trials) is not None:
         return None
+    if not trials:  # the ladder had nothing to say: no plan is faster than the dense one
+        return None
     layers = _prepare(problem)
     slowest = max(trial.predicted_latency_s for trial in trials)
     budget_s = math.sqrt(slowest * layers.budget.high)

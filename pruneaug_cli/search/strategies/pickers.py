@@ -81,8 +81,8 @@ class RandomBlockStrategy:
     ) -> Proposal | None:
         """The next sparsity."""
         offered = _offered(problem)
-        if trials:
-            first = trials[0].parameters
+        first = next((trial.parameters for trial in trials if trial.parameters), None)
+        if first is not None:
             blocks = tuple((block_key(layer), str(first[block_key(layer)])) for layer in offered)
         else:
             blocks = tuple(
