@@ -9,6 +9,7 @@ import multiprocessing
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 
 from pruneaug_cli.children import end_with_parent
@@ -108,6 +109,9 @@ def _interrupts_kept_from_children() -> Iterator[None]:
     """What is started in here is not interrupted by Ctrl-C, from its first moment on."""
     mask = getattr(signal, "pthread_sigmask", None)  # inherited; there is none on Windows
     with interrupts_deferred():
+        if mask:
+            # comes with the first process, and unblocks what is blocked while it is started
+            resource_tracker.ensure_running()
         before = mask and mask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             yield

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -96,6 +97,23 @@ def _wait_for_more(database, known):
     while not _completed(database).keys() - known.keys():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks /proc (Linux)")
+def test_the_very_first_worker_is_started_with_interrupts_blocked():
+    """With it comes multiprocessing's resource tracker, whose start unblocks them."""
+    asks = (
+        "from pathlib import Path\n"
+        "from pruneaug_cli.search.processes import _Process\n"
+        "if __name__ == '__main__':\n"
+        "    worker = _Process(dict)\n"
+        "    print(Path(f'/proc/{worker._process.pid}/status').read_text())\n"
+        "    worker.end(0.0)\n"
+    )
+    command = [sys.executable, "-c", asks]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    (blocked,) = re.findall(r"SigBlk:\s*(\S+)", found.stdout)
+    assert int(blocked, 16) & 1 << (signal.SIGINT - 1)
 
 
 def test_an_interrupt_ends_all_processes_and_leaves_nothing_in_flight(script, tmp_path):
