@@ -42,8 +42,8 @@ The document of a run (``result.json``; also what ``search``, ``finetune``, ``ex
                          else null; left_out how many plans were tried and have no metric;
                          finalists [{trial, metric_before, metric_after}] in the order they were
                          trained, metric_before one-shot, metric_after null where training diverged;
-                         finalists_untrained whether more would
-                         have been trained, had there been time
+                         finalists_untrained whether more would have been trained, had there been
+                         time
     trials               how many were evaluated
     tightened            steps by which a missed latency target was tightened (``app/margin.py``)
     member               in a member of a family: its name, also that of its folder

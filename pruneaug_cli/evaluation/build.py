@@ -5,13 +5,12 @@ results wait anywhere in memory. As many paths are under way as there are worker
 memory that is free (``path_memory.py``); one always is.
 """
 
-import multiprocessing
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from pruneaug_cli.children import Children, WorkerDiedError
 from pruneaug_cli.core import BlockGrid, BlockShape, FloatMatrix, LayerChoice, MatrixShape
 from pruneaug_cli.criteria import EvidenceSource, HarmMeasure, PruningMethod
 from pruneaug_cli.criteria.worker import begin_work
@@ -24,7 +23,9 @@ from pruneaug_cli.files import digest_array, digest_text, remove_leftovers
 from pruneaug_cli.progress import Progress, Step, silent
 
 _STAGE = "reconstructing layers"
-_DEATHS = 10  # pools that may break in a row, no path finished between them
+_DEATHS = 10  # workers that may die in a row, no path finished between them
+
+_Arguments = tuple[Path, PathJob, FloatMatrix, EvidenceSource, PruningMethod]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,8 +79,9 @@ def build_database(
     # largest first: the last to finish is then a small one
     missing.sort(key=lambda path: path.grid.matrix.cols, reverse=True)
     told = _Told(progress, paths, missing, workers)
-    for path in _computed(missing, inputs, workers):
-        told.finished(path)
+    with closing(_computed(missing, inputs, workers)) as finished:
+        for path in finished:
+            told.finished(path)
     database = LayerDatabase(directory, _collect(paths, weights, candidates, directory), harm)
     database.write_index()
     return database
@@ -134,68 +136,76 @@ def _paths(inputs: _Inputs, layer: str, choices: Sequence[LayerChoice]) -> Itera
         )
 
 
-def _computed(paths: Sequence[PathJob], inputs: _Inputs, workers: int) -> Iterator[PathJob]:
-    """Every path once its file is written; a worker that dies is replaced."""
+def _computed(paths: Sequence[PathJob], inputs: _Inputs, workers: int) -> Generator[PathJob]:
+    """Every path once its file is written."""
     if workers <= 1 or len(paths) <= 1:
         for path in paths:
-            compute_path(*_arguments(path, inputs))
+            _compute(_arguments(path, inputs))
             yield path
         return
-    left, deaths = list(paths), 0
-    while left:
-        try:
-            for path in _in_processes(list(left), inputs, workers):
-                left.remove(path)
-                deaths = 0
-                yield path
-        except BrokenProcessPool as error:
-            deaths += 1
-            if deaths == _DEATHS:
-                raise UnsupportedError(
-                    f"{deaths} times in a row a worker died before it had reconstructed a layer",
-                    hint="is there enough memory? fewer workers (search.workers) need less",
-                ) from error
+    children: Children[_Arguments, None] = Children(_begin)
+    try:
+        yield from _within(paths, inputs, children, workers, spare_bytes)
+    finally:
+        children.close()
 
 
-def _in_processes(todo: Sequence[PathJob], inputs: _Inputs, workers: int) -> Iterator[PathJob]:
-    # not forked: torch's and BLAS's threads do not survive a fork
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        min(workers, len(todo)), mp_context=context, initializer=begin_work
-    ) as pool:
-        try:
-            yield from _within(todo, inputs, pool, workers, spare_bytes())
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+def _begin() -> Callable[[_Arguments], None]:
+    begin_work()
+    return _compute
+
+
+def _compute(arguments: _Arguments) -> None:
+    compute_path(*arguments)
 
 
 def _within(
-    todo: Sequence[PathJob], inputs: _Inputs, pool: Executor, workers: int, most_bytes: int
+    todo: Sequence[PathJob],
+    inputs: _Inputs,
+    children: Children[_Arguments, None],
+    workers: int,
+    spare: Callable[[], int],
 ) -> Iterator[PathJob]:
-    """Hand paths to a pool, ``workers`` at a time at most, and only while they fit the memory."""
-    waiting, needed = list(todo), {path: _needed_bytes(path) for path in todo}
-    running: dict[Future[None], PathJob] = {}
+    """Hand out paths, ``workers`` at a time at most, and only while they fit the memory.
+
+    The path of a worker that died is tried again, when nothing else is left to begin with.
+    """
+    waiting, running, deaths, most_bytes = list(todo), list[PathJob](), 0, spare()
     while waiting or running:
-        used = sum(needed[path] for path in running.values())
-        fits = (path for path in waiting if not running or used + needed[path] <= most_bytes)
+        used = sum(map(_needed_bytes, running))
+        fits = (path for path in waiting if not running or used + _needed_bytes(path) <= most_bytes)
         following = next(fits, None) if len(running) < workers else None
         if following is not None:
             waiting.remove(following)
-            running[pool.submit(compute_path, *_arguments(following, inputs))] = following
+            running.append(following)
+            children.submit(_arguments(following, inputs))
             continue
-        for job in wait(running, return_when=FIRST_COMPLETED).done:
-            path = running.pop(job)
-            job.result()
-            yield path
+        for (_, path, *_), found in children.wait():
+            running.remove(path)
+            if isinstance(found, WorkerDiedError):
+                deaths, most_bytes = deaths + 1, spare()
+                if deaths == _DEATHS:
+                    raise _killed(deaths, found) from found
+                waiting.append(path)
+            elif found is not None:
+                raise found
+            else:
+                deaths = 0
+                yield path
+
+
+def _killed(deaths: int, last: WorkerDiedError) -> UnsupportedError:
+    return UnsupportedError(
+        f"{deaths} times in a row a worker died before it had reconstructed a layer ({last})",
+        hint="is there enough memory? fewer workers (search.workers) need less",
+    )
 
 
 def _needed_bytes(path: PathJob) -> int:
     return reconstruction_bytes(path.grid, len(path.sparsities))
 
 
-def _arguments(
-    path: PathJob, inputs: _Inputs
-) -> tuple[Path, PathJob, FloatMatrix, EvidenceSource, PruningMethod]:
+def _arguments(path: PathJob, inputs: _Inputs) -> _Arguments:
     weight, evidence = inputs.weights[path.layer], inputs.evidence[path.layer]
     return inputs.directory, path, weight, evidence, inputs.method
 

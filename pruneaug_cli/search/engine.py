@@ -21,10 +21,6 @@ MakeEvaluate = Callable[[], Evaluate]
 Clock = Callable[[], float]
 
 
-class WorkerDiedError(Exception):
-    """The process that evaluated a plan has ended without an answer; says how."""
-
-
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a plan: what was found, or why there is nothing; ``seconds`` it took."""
@@ -37,9 +33,9 @@ class Outcome:
 class Engine(Protocol):
     """Evaluates up to ``workers`` plans at a time.
 
-    An outcome whose result is :class:`WorkerDiedError` says that the worker is lost; the engine
-    has another one, or makes it for the next plan. ``tests/conformance/test_engines.py`` checks
-    this for every engine.
+    An outcome whose result is :class:`~pruneaug_cli.children.WorkerDiedError` says that the worker
+    is lost; the engine has another one, or makes it for the next plan.
+    ``tests/conformance/test_engines.py`` checks this for every engine.
     """
 
     @property

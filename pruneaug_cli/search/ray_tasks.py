@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+from pruneaug_cli.children import WorkerDiedError
 from pruneaug_cli.core import Plan
 from pruneaug_cli.errors import UnsupportedError
-from pruneaug_cli.search.engine import MakeEvaluate, OpenEngine, Outcome, WorkerDiedError
+from pruneaug_cli.search.engine import MakeEvaluate, OpenEngine, Outcome
 from pruneaug_cli.search.worker import Worker
 
 

@@ -12,10 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from pruneaug_cli.children import WorkerDiedError
 from pruneaug_cli.core import Evaluation, Partial, Plan
 from pruneaug_cli.errors import MetricError, TaskError, UnsupportedError
 from pruneaug_cli.progress import Progress, Step
-from pruneaug_cli.search.engine import Engine, Outcome, WorkerDiedError
+from pruneaug_cli.search.engine import Engine, Outcome
 from pruneaug_cli.search.judged import reference_drop
 from pruneaug_cli.search.problem import SearchProblem
 from pruneaug_cli.search.sampler import Sampler

@@ -39,8 +39,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from pruneaug_cli.core import Evaluation, Partial, Plan
+from pruneaug_cli.interrupts import uninterrupted
 from pruneaug_cli.search.identity import NOTHING, Setting, identify, known_early
-from pruneaug_cli.search.interrupts import uninterrupted
 from pruneaug_cli.search.owner import is_gone, this_process
 from pruneaug_cli.search.problem import SearchProblem
 from pruneaug_cli.search.sampler import distribution, quiet_optuna
@@ -117,8 +117,8 @@ class Study:
         known = tuple(map(self._completed, complete))
         running = tuple(_begun(t) for t in trials if t.state == TrialState.RUNNING)
         failed = [t for t in trials if t.state == TrialState.FAIL]
-        taken = {trial.plan for trial in known} | {begun.proposal.plan for begun in running}
-        begun = {begun.proposal.plan: begun.proposal for begun in map(_begun, failed)}
+        taken = {trial.plan for trial in known} | {one.proposal.plan for one in running}
+        begun = {one.proposal.plan: one.proposal for one in map(_begun, failed)}
         barred = _barred(failed, int(self._study.user_attrs.get(_FORGIVEN, -1)))
         lost = begun.keys() - taken - barred
         return Record(

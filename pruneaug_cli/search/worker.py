@@ -1,9 +1,8 @@
 """What runs inside a worker, whichever engine started it."""
 
-import pickle
 import time
-import traceback
 
+from pruneaug_cli.children import portable
 from pruneaug_cli.core import Evaluation, Plan
 from pruneaug_cli.search.engine import MakeEvaluate, Outcome, measured
 from pruneaug_cli.search.trial import Evaluate
@@ -29,16 +28,5 @@ class Worker:
                 started = time.monotonic()
             result: Evaluation | Exception = measured(self._evaluate(plan))
         except Exception as error:  # noqa: BLE001  the search raises it
-            result = _portable(error)
+            result = portable(error)
         return Outcome(plan, result, time.monotonic() - started)
-
-
-def _portable(error: Exception) -> Exception:
-    """The error with its traceback as a note; as text where it cannot travel."""
-    where = traceback.format_exc()
-    error.add_note(f"in a worker:\n{where}")
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301  our own bytes
-    except Exception:  # noqa: BLE001  pickling runs any code of the class
-        return RuntimeError(where)
-    return error

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from pruneaug_cli.children import WorkerDiedError
 from pruneaug_cli.core import BlockShape, Evaluation, LayerChoice, Plan
 from pruneaug_cli.errors import TaskError, UnsupportedError
 from pruneaug_cli.search import ENGINES
-from pruneaug_cli.search.engine import WorkerDiedError
 
 PATIENCE_S = 120.0
 PLANS = [Plan.of({"fc": LayerChoice(BlockShape(8, 1), index / 100)}) for index in range(1, 9)]

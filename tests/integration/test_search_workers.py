@@ -104,9 +104,9 @@ def test_the_very_first_worker_is_started_with_interrupts_blocked():
     """With it comes multiprocessing's resource tracker, whose start unblocks them."""
     asks = (
         "from pathlib import Path\n"
-        "from pruneaug_cli.search.processes import _Process\n"
+        "from pruneaug_cli.children import _Child\n"
         "if __name__ == '__main__':\n"
-        "    worker = _Process(dict)\n"
+        "    worker = _Child(dict)\n"
         "    print(Path(f'/proc/{worker._process.pid}/status').read_text())\n"
         "    worker.end(0.0)\n"
     )

@@ -3,13 +3,14 @@
 import gc
 import json
 import multiprocessing
+import re
 import weakref
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
+from pruneaug_cli.children import WorkerDiedError
 from pruneaug_cli.core import DENSE, BlockGrid, BlockShape, LayerChoice, MatrixShape
 from pruneaug_cli.criteria import LayerEvidence, PruningMethod, ReconstructionSettings, prune_path
 from pruneaug_cli.errors import PlanError, RunError, UnsupportedError
@@ -179,15 +180,52 @@ def test_worker_processes_that_are_killed_are_replaced(layers, tmp_path):
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
-def test_worker_after_worker_dying_is_refused(layers, tmp_path, monkeypatch):
-    def broken(*_):
-        raise BrokenProcessPool
-        yield
+class Dying:
+    """Children that die with every job."""
 
-    monkeypatch.setattr(build, "_in_processes", broken)
-    with pytest.raises(UnsupportedError, match="10 times in a row a worker died before") as refusal:
+    def __init__(self, _):
+        self._jobs = []
+
+    def submit(self, job):
+        self._jobs.append(job)
+
+    def wait(self):
+        return [(self._jobs.pop(), WorkerDiedError("signal SIGKILL"))]
+
+    def close(self):
+        self._jobs.clear()
+
+
+def test_worker_after_worker_dying_is_refused(layers, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "Children", Dying)
+    expected = (
+        "10 times in a row a worker died before it had reconstructed a layer (signal SIGKILL)"
+    )
+    with pytest.raises(UnsupportedError, match=re.escape(expected)) as refusal:
         make(layers, tmp_path, workers=2)
     assert "fewer workers (search.workers)" in refusal.value.hint
+
+
+@dataclass(frozen=True)
+class ReadableHere:
+    """Evidence whose file is gone when a worker wants it."""
+
+    known: LayerEvidence
+
+    def load(self):
+        if multiprocessing.parent_process() is not None:
+            raise RunError("a.npz: no such evidence", hint="run the same command again")
+        return self.known
+
+
+@pytest.mark.slow
+def test_what_a_worker_raises_is_raised_here(layers, tmp_path):
+    weights, evidence = layers
+    damaged = {**evidence, "b.c": ReadableHere(evidence["b.c"])}
+    with pytest.raises(RunError, match=r"a\.npz: no such evidence") as refusal:
+        make((weights, damaged), tmp_path, workers=2)
+    assert refusal.value.hint == "run the same command again"
+    assert multiprocessing.active_children() == []
 
 
 def test_an_option_it_does_not_hold_is_refused(layers, tmp_path):
@@ -315,39 +353,30 @@ def test_evidence_of_one_layer_at_a_time_is_in_memory(layers, tmp_path):
     assert Counting.most <= 2  # one layer's goes while the next one's comes
 
 
-class Pool:
-    """Jobs under way, none of which ends before it is waited for."""
+class Crowd:
+    """Children of which one at a time answers, the one that has its job longest."""
 
     def __init__(self):
-        self.running = []
+        self._jobs = []
+        self.most = 0
 
-    def submit(self, _, __, job, *___):
-        future = Future()
-        self.running.append((future, job))
-        return future
+    def submit(self, job):
+        self._jobs.append(job)
+        self.most = max(self.most, len(self._jobs))
+
+    def wait(self):
+        return [(self._jobs.pop(0), None)]
 
 
 @pytest.mark.parametrize(("room", "together"), [(10.0, 3), (2.5, 2), (0.1, 1)])
-def test_no_more_paths_are_under_way_than_fit_the_memory(
-    layers, tmp_path, monkeypatch, room, together
-):
+def test_no_more_paths_are_under_way_than_fit_the_memory(layers, tmp_path, room, together):
     inputs = build._Inputs(*layers, tmp_path, PruningMethod())
     todo = [job for name in layers[0] for job in build._paths(inputs, name, CHOICES)]
     needed = max(map(build._needed_bytes, todo))
-    pool, seen = Pool(), []
-
-    def finish(running, return_when):
-        del return_when
-        assert {future for future, _ in pool.running} == set(running)
-        seen.append(len(pool.running))
-        future, _ = pool.running.pop(0)
-        future.set_result(None)
-        return type("Done", (), {"done": {future}})()
-
-    monkeypatch.setattr(build, "wait", finish)
-    found = list(build._within(todo, inputs, pool, workers=3, most_bytes=int(room * needed)))
+    crowd = Crowd()
+    found = list(build._within(todo, inputs, crowd, workers=3, spare=lambda: int(room * needed)))
     assert set(found) == set(todo)
-    assert max(seen) == together
+    assert crowd.most == together
 
 
 def test_progress_tells_pieces_and_work(layers, tmp_path):

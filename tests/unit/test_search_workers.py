@@ -13,12 +13,13 @@ import optuna
 import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from pruneaug_cli.children import WorkerDiedError
 from pruneaug_cli.core import DENSE, BlockShape, Evaluation, LayerChoice, Option, Plan
 from pruneaug_cli.errors import MetricError, RunError, TaskError, UnsupportedError
 from pruneaug_cli.progress import silent
 from pruneaug_cli.search import STRATEGIES, SearchProblem, run_search
 from pruneaug_cli.search import storage as storage_module
-from pruneaug_cli.search.engine import Outcome, WorkerDiedError
+from pruneaug_cli.search.engine import Outcome
 from pruneaug_cli.search.owner import is_gone, this_process
 from pruneaug_cli.search.run import Search
 from pruneaug_cli.search.strategies.contract import Proposal

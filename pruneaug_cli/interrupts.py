@@ -1,4 +1,4 @@
-"""When Ctrl-C may end a search: between two dealings with the database, never in the midst of one.
+"""When Ctrl-C takes effect: between two dealings with a database or a process, never amid one.
 
 An interrupt that comes anywhere can leave a connection behind that holds the database's lock, and
 whoever wants to write next, be it the search that tidies up, waits for it.

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from pruneaug_cli.search.interrupts import interrupts_deferred, uninterrupted
+from pruneaug_cli.interrupts import interrupts_deferred, uninterrupted
 
 
 @pytest.fixture(autouse=True)
