@@ -29,6 +29,14 @@ def cases(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def few_cases(tmp_path_factory):
+    """Of every kind some, for emulators, which are slow."""
+    path = tmp_path_factory.mktemp("cases") / "few.bin"
+    write_cases(path, checked_cases(seed=3)[::4])
+    return path
+
+
+@pytest.fixture(scope="module")
 def zig():
     compiler = Compiler(ZIG)
     if reason := compiler.why_unavailable():
@@ -81,16 +89,16 @@ def test_every_instruction_set_gives_the_right_answers(driver, cases, isa):
 @pytest.mark.parametrize(
     ("processor", "isa"), [("Nehalem", "sse"), ("SandyBridge", "sse"), ("Haswell", "avx2")]
 )
-def test_an_older_processor_gets_what_it_has(driver, cases, processor, isa):
+def test_an_older_processor_gets_what_it_has(driver, few_cases, processor, isa):
     emulator = shutil.which("qemu-x86_64") or shutil.which("qemu-x86_64-static")
     if emulator is None:
         pytest.skip("needs qemu-x86_64, of the Debian package qemu-user or qemu-user-static")
-    done = run_driver([emulator, "-cpu", processor, str(driver)], cases)
+    done = run_driver([emulator, "-cpu", processor, str(driver)], few_cases)
     assert done.returncode == 0, done.stdout[-500:] + done.stderr
     assert last_line(done).startswith(f"{isa}: 0 refused")
 
 
-def test_neon_gives_the_right_answers(zig, cases, tmp_path):
+def test_neon_gives_the_right_answers(zig, cases, few_cases, tmp_path):
     emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
     if emulator is None and host_machine() != "aarch64":
         pytest.skip("needs qemu-aarch64, of the Debian package qemu-user or qemu-user-static")
@@ -101,7 +109,7 @@ def test_neon_gives_the_right_answers(zig, cases, tmp_path):
     done = run_driver([*([emulator] if emulator else []), str(made)], cases)
     assert done.returncode == 0, done.stdout[-500:] + done.stderr
     assert last_line(done).startswith("neon: 0 refused")
-    shared = run_driver([*([emulator] if emulator else []), str(made)], cases, threads=2)
+    shared = run_driver([*([emulator] if emulator else []), str(made)], few_cases, threads=2)
     assert shared.returncode == 0, shared.stdout[-500:] + shared.stderr
 
 

@@ -34,7 +34,7 @@ def ridged(moment):
 
 
 @given(masked_layers())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_error_that_is_left_is_orthogonal_to_every_kept_input(case):
     weight, moment, mask = case
     found = least_squares(weight, moment, mask, ridge=RIDGE)
@@ -47,7 +47,7 @@ def test_the_error_that_is_left_is_orthogonal_to_every_kept_input(case):
 
 
 @given(masked_layers())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_equals_least_squares_row_by_row(case):
     weight, moment, mask = case
     found = least_squares(weight, moment, mask, ridge=RIDGE)
@@ -59,7 +59,7 @@ def test_equals_least_squares_row_by_row(case):
 
 
 @given(layers())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_removing_more_never_harms_less(case):
     """Masks are nested, so the ridged error rises; the plain one by more than the ridge hides."""
     weight, moment, grid, _ = case

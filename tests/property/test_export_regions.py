@@ -249,7 +249,7 @@ def _pads_pools(program: RegionProgram) -> bool:
     return any(any(op.pads) for op in pools)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(programs(), st.integers(1, 3), st.integers(0, 2**32 - 1))
 def test_stock_runtimes_compute_what_the_reference_computes(
     program: RegionProgram, batch: int, seed: int
@@ -274,7 +274,7 @@ def test_stock_runtimes_compute_what_the_reference_computes(
             assert (np.abs(got - want) <= bound).all()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(programs(), st.integers(1, 3), st.integers(0, 2**32 - 1))
 def test_the_engine_computes_what_the_reference_computes(
     native: NativeBackend, program: RegionProgram, batch: int, seed: int

@@ -1,7 +1,7 @@
 """Values that take turns in the same memory: regions of many geometries, run again and again."""
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pruneaug_cli.kernels.activation import RELU, Activation
@@ -74,7 +74,7 @@ def networks(draw):
     return program, [rng.uniform(0.0, 1.0, size).astype(np.float32) for _ in range(2)]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(networks())
 def test_runs_leave_nothing_behind_for_the_next(native, case):
     program, inputs = case
@@ -109,7 +109,7 @@ def bare_products(draw):
     ]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(bare_products())
 def test_no_kernel_writes_beyond_the_callers_planes(native, case):
     program, inputs = case

@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pruneaug_cli.core import BlockGrid, BlockMask, BlockShape, BsrMatrix, MatrixShape
@@ -25,7 +25,7 @@ from pruneaug_cli.kernels.program import (
 from pruneaug_cli.kernels.reference import ReferenceBackend
 
 EPS = float(np.finfo(np.float32).eps)
-SLOW_START = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=150)
 
 
 def weight(draw, rng, shape: MatrixShape) -> Weight:
@@ -126,7 +126,7 @@ def assert_close(program: RegionProgram, found, expected) -> None:
     np.testing.assert_allclose(found, expected, rtol=terms * EPS, atol=0)
 
 
-@SLOW_START
+@MANY
 @given(convolutions())
 def test_convolutions_equal_the_reference(native, case):
     program, x = case
@@ -134,7 +134,7 @@ def test_convolutions_equal_the_reference(native, case):
     assert_close(program, found, expected)
 
 
-@SLOW_START
+@MANY
 @given(shortcuts())
 def test_shortcuts_equal_the_reference_on_every_run(native, case):
     """What a shortcut leaves in a buffer would only be seen by the next run."""
@@ -146,7 +146,7 @@ def test_shortcuts_equal_the_reference_on_every_run(native, case):
                 assert_close(program, ours, theirs)
 
 
-@SLOW_START
+@MANY
 @given(products())
 def test_products_equal_the_reference(native, case):
     program, x = case
@@ -176,7 +176,7 @@ def pools(draw):
     return program, rng.uniform(0.0, 1.0, (draw(st.integers(1, 2)), 2, *image)).astype(np.float32)
 
 
-@settings(SLOW_START, max_examples=40)
+@settings(MANY, max_examples=40)
 @given(packed_products())
 def test_packed_products_equal_the_reference_on_every_run(native, case):
     """All layers and runs pack their rows into the same memory."""
@@ -191,7 +191,7 @@ def test_packed_products_equal_the_reference_on_every_run(native, case):
         np.testing.assert_array_equal(negative, -ours)
 
 
-@SLOW_START
+@MANY
 @given(pools())
 def test_pools_equal_the_reference(native, case):
     program, x = case
@@ -202,7 +202,7 @@ def test_pools_equal_the_reference(native, case):
         np.testing.assert_allclose(found, expected, rtol=terms * EPS, atol=0)
 
 
-@SLOW_START
+@MANY
 @given(pools(), st.sampled_from([np.nan, np.inf, -np.inf]))
 def test_pools_pass_what_is_no_number(native, case, value):
     """Inf and NaN come out where the reference has them; the convolution in front is left out."""

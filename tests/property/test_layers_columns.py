@@ -22,7 +22,7 @@ def convolutions(draw):
     return conv.double(), (draw(SMALL), conv.in_channels, *image), draw(st.integers(0, 2**31))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(convolutions())
 def test_columns_times_matrix_is_the_convolution(case):
     conv, shape, seed = case
@@ -32,7 +32,7 @@ def test_columns_times_matrix_is_the_convolution(case):
     torch.testing.assert_close(product, expected)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(convolutions())
 def test_the_traced_geometry_has_the_sizes_of_the_convolution(case):
     conv, shape, _ = case
@@ -41,7 +41,7 @@ def test_the_traced_geometry_has_the_sizes_of_the_convolution(case):
     assert (layer.geometry.matrix.rows, layer.geometry.matrix.cols) == weight_matrix(conv).shape
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(PAIR, st.lists(SMALL, max_size=3))
 def test_rows_times_matrix_is_the_linear_layer(features, leading):
     linear = nn.Linear(*features, bias=False)

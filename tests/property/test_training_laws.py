@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -26,7 +26,6 @@ def masked_layers(draw: st.DrawFn) -> tuple[nn.Linear, BlockMask]:
     return layer, BlockMask(grid, kept)
 
 
-@settings(deadline=None)
 @given(masked_layers())
 def test_applying_masks_is_what_the_mask_says(case: tuple[nn.Linear, BlockMask]) -> None:
     layer, mask = case
@@ -37,7 +36,6 @@ def test_applying_masks_is_what_the_mask_says(case: tuple[nn.Linear, BlockMask])
         np.testing.assert_array_equal(layer.weight.detach().numpy(), expected)
 
 
-@settings(deadline=None)
 @given(masked_layers())
 def test_masks_by_magnitude_keep_as_many_blocks_and_the_largest(
     case: tuple[nn.Linear, BlockMask],
@@ -51,7 +49,6 @@ def test_masks_by_magnitude_keep_as_many_blocks_and_the_largest(
     assert removed.size == 0 or removed.max() <= mean[chosen.kept].min()
 
 
-@settings(deadline=None)
 @given(masked_layers())
 def test_block_norms_are_the_roots_of_block_sums(case: tuple[nn.Linear, BlockMask]) -> None:
     layer, mask = case
