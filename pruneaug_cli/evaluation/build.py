@@ -183,7 +183,9 @@ def _within(
         for (_, path, *_), found in children.wait():
             running.remove(path)
             if isinstance(found, WorkerDiedError):
-                deaths, most_bytes = deaths + 1, spare()
+                deaths += 1
+                # others may have taken memory; what ours have is no longer free, and stays theirs
+                most_bytes = min(most_bytes, spare() + sum(map(_needed_bytes, running)))
                 if deaths == _DEATHS:
                     raise _killed(deaths, found) from found
                 waiting.append(path)

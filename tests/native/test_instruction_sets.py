@@ -30,7 +30,7 @@ def cases(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def few_cases(tmp_path_factory):
-    """Of every kind some, for emulators, which are slow."""
+    """Every fourth, for emulators, which are slow."""
     path = tmp_path_factory.mktemp("cases") / "few.bin"
     write_cases(path, checked_cases(seed=3)[::4])
     return path

@@ -379,6 +379,43 @@ def test_no_more_paths_are_under_way_than_fit_the_memory(layers, tmp_path, room,
     assert crowd.most == together
 
 
+class Robbed(Crowd):
+    """The first that ends is one that was killed; then there is no memory left."""
+
+    def __init__(self, room):
+        super().__init__()
+        self._spare, self._is_robbed = room, False
+
+    def spare(self):
+        return self._spare
+
+    def wait(self):
+        if self._is_robbed:
+            return super().wait()
+        self._is_robbed, self.most, self._spare = True, 0, 0
+        return [(self._jobs.pop(0), WorkerDiedError("signal SIGKILL"))]
+
+
+def test_after_a_worker_was_killed_the_memory_is_looked_at_again(layers, tmp_path):
+    inputs = build._Inputs(*layers, tmp_path, PruningMethod())
+    todo = [job for name in layers[0] for job in build._paths(inputs, name, CHOICES)]
+    crowd = Robbed(room=10 * max(map(build._needed_bytes, todo)))
+    found = list(build._within(todo, inputs, crowd, workers=3, spare=crowd.spare))
+    assert sorted(map(str, found)) == sorted(map(str, todo))
+    assert crowd.most == 2  # the two that ran beside it, and what takes no more than they did
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_the_workers(layers, tmp_path):
+    def interrupt(step):
+        if step.done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make(layers, tmp_path, workers=2, progress=interrupt)
+    assert multiprocessing.active_children() == []
+
+
 def test_progress_tells_pieces_and_work(layers, tmp_path):
     steps = []
     make(layers, tmp_path, progress=steps.append)
